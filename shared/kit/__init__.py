@@ -1,0 +1,1 @@
+"""Domain-free tools. Nothing here knows what a node or a container is."""

@@ -1,0 +1,1 @@
+"""What must hold for every input, stated in words and tried by hypothesis."""
