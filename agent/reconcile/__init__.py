@@ -1,0 +1,1 @@
+"""The loop that makes a node run what it is told: wake → observe → plan → execute → report."""

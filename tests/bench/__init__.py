@@ -1,0 +1,1 @@
+"""Figures as JSON, for `make bench-…`: each module prints one object."""

@@ -1,0 +1,97 @@
+"""The node's owner has the last word."""
+
+import pytest
+
+from agent.core.policy import Policy, parse, refusal, registry_of
+from shared.spec.container import Security
+from shared.spec.instance import InstanceSpec, InstanceVolume
+
+
+def mounting(path: str) -> InstanceSpec:
+    return InstanceSpec("nginx:1", volumes=[InstanceVolume(path, "/data", host=True)])
+
+
+def test_what_stays_inside_is_never_refused() -> None:
+    spec = InstanceSpec("nginx:1", volumes=[InstanceVolume("argosy-data", "/data")])
+    assert refusal(Policy(), spec) is None
+
+
+@pytest.mark.parametrize(
+    ("security", "allowing"),
+    [
+        (Security(privileged=True), Policy(allow_privileged=True)),
+        (Security(host_network=True), Policy(allow_host_network=True)),
+        (Security(host_pid=True), Policy(allow_host_pid=True)),
+        (Security(host_ipc=True), Policy(allow_host_ipc=True)),
+    ],
+)
+def test_reaching_out_needs_its_own_permission(security: Security, allowing: Policy) -> None:
+    spec = InstanceSpec("nginx:1", security=security)
+    assert refusal(Policy(), spec) is not None
+    assert refusal(allowing, spec) is None
+    everything_else = Policy(
+        allow_privileged=not allowing.allow_privileged,
+        allow_host_network=not allowing.allow_host_network,
+        allow_host_pid=not allowing.allow_host_pid,
+        allow_host_ipc=not allowing.allow_host_ipc,
+    )
+    assert refusal(everything_else, spec) is not None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "path", "admitted"),
+    [
+        ([], "/srv/data", False),
+        (["/srv/data"], "/srv/data", True),
+        (["/srv/data/"], "/srv/data", True),
+        (["/srv/data"], "/srv/data/deep/er", True),
+        (["/srv/data"], "/srv/database", False),
+        (["/srv/data"], "/srv", False),
+        (["/srv/data"], "/srv/data/../../etc", False),
+        (["/srv/data"], "/srv/./data//x", True),
+        (["/srv/data"], "//srv/data", True),
+        (["/"], "/anything", True),
+        (["/"], "/", True),
+    ],
+)
+def test_host_paths(allowed: list[str], path: str, admitted: bool) -> None:
+    assert (refusal(Policy(allow_host_paths=allowed), mounting(path)) is None) is admitted
+
+
+def test_a_link_out_of_an_allowed_directory_is_seen_through() -> None:
+    links = {"/srv/data/escape": "/etc"}
+    policy = Policy(allow_host_paths=["/srv/data"])
+    assert refusal(policy, mounting("/srv/data/escape")) is None
+    assert refusal(policy, mounting("/srv/data/escape"), lambda path: links.get(path, path)) is not None
+
+
+@pytest.mark.parametrize(
+    ("image", "registry"),
+    [
+        ("nginx", "docker.io"),
+        ("team/nginx:1", "docker.io"),
+        ("reg.example/x", "reg.example"),
+        ("localhost/x", "localhost"),
+        ("localhost:5000/x@sha256:00", "localhost:5000"),
+        ("nginx:5000", "docker.io"),
+    ],
+)
+def test_registry_of(image: str, registry: str) -> None:
+    assert registry_of(image) == registry
+    assert refusal(Policy(allow_registries=[registry]), InstanceSpec(image)) is None
+    assert refusal(Policy(allow_registries=["other.example"]), InstanceSpec(image)) is not None
+
+
+def test_the_file() -> None:
+    assert parse("") == Policy()
+    assert parse('allow_host_network = true\nallow_host_paths = ["/srv"]') == Policy(
+        allow_host_network=True, allow_host_paths=["/srv"]
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["allow_everything = true", "allow_privileged = 1", "not toml", 'allow_host_paths = ["srv"]']
+)
+def test_a_file_that_cannot_be_read_is_not_an_empty_one(text: str) -> None:
+    with pytest.raises(ValueError, match="not a policy"):
+        parse(text)
