@@ -1,0 +1,141 @@
+"""Containers: what users declared, and what is in force of it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from coordinator.store.mapping import Mapper, Record
+from coordinator.store.tables import container, deployment, instance, release, volume
+from coordinator.store.writer import Tx
+from shared.spec.container import Template
+from shared.spec.instance import Phase
+from shared.spec.reason import Reason
+
+
+class ContainerRecord(Record, frozen=True, kw_only=True):
+    """`waiting`: slot, as text, → why it has no instance yet."""
+
+    id: str
+    organization_id: str
+    project_id: str
+    environment_id: str
+    cluster_id: str
+    name: str
+    template: Template
+    declared_replicas: int
+    replicas: int
+    desired: str = "running"
+    generation: int = 1
+    version: int = 1
+    last_revision: int = 0
+    target_release_id: str | None = None
+    healthy_release_id: str | None = None
+    waiting: dict[str, Reason] = {}
+    created_at: float
+    last_deployed_at: float | None = None
+
+
+containers = Mapper(ContainerRecord, container)
+
+
+async def insert(tx: Tx, record: ContainerRecord) -> None:
+    """IntegrityError when the environment has one of that name."""
+    await containers.insert(tx.conn, [record])
+    tx.changed("container", record.id)
+
+
+async def get(conn: AsyncConnection, container_id: str) -> ContainerRecord | None:
+    return await containers.one(conn, container.c.id == container_id)
+
+
+async def of_ids(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[str, ContainerRecord]:
+    found = await containers.many(conn, containers.select(container.c.id.in_(list(container_ids))))
+    return {record.id: record for record in found}
+
+
+async def every(conn: AsyncConnection) -> list[ContainerRecord]:
+    return await containers.many(conn, containers.select().order_by(container.c.id))
+
+
+async def of_cluster(conn: AsyncConnection, cluster_id: str) -> list[ContainerRecord]:
+    statement = containers.select(container.c.cluster_id == cluster_id).order_by(container.c.id)
+    return await containers.many(conn, statement)
+
+
+async def of_project(
+    conn: AsyncConnection,
+    project_id: str,
+    *,
+    environment_id: str | None = None,
+    cluster_id: str | None = None,
+    after: str = "",
+    limit: int = 200,
+) -> list[ContainerRecord]:
+    """By id, that is by age; `after` is the last id of the page before."""
+    statement = containers.select(container.c.project_id == project_id, container.c.id > after)
+    if environment_id is not None:
+        statement = statement.where(container.c.environment_id == environment_id)
+    if cluster_id is not None:
+        statement = statement.where(container.c.cluster_id == cluster_id)
+    return await containers.many(conn, statement.order_by(container.c.id).limit(limit))
+
+
+async def count_of_cluster(conn: AsyncConnection, cluster_id: str) -> int:
+    statement = select(func.count()).select_from(container).where(container.c.cluster_id == cluster_id)
+    return (await conn.execute(statement)).scalar_one()
+
+
+async def change(tx: Tx, container_id: str, *, version: int | None = None, **changes: Any) -> bool:
+    """Columns by name, structured ones as values. With `version`, only a row that is still at it: False means that the snapshot
+    the caller decided on is out of date."""
+    values = containers.values(**changes)
+    statement = update(container).where(container.c.id == container_id)
+    if version is not None:
+        statement = statement.where(container.c.version == version)
+    result = await tx.conn.execute(statement.values(**values, version=container.c.version + 1))
+    if result.rowcount == 1:
+        tx.changed("container", container_id)
+    return result.rowcount == 1
+
+
+async def next_revision(tx: Tx, container_id: str) -> int | None:
+    """Take the number of the container's next release; None when it is gone."""
+    statement = (
+        update(container)
+        .where(container.c.id == container_id)
+        .values(last_revision=container.c.last_revision + 1, version=container.c.version + 1)
+        .returning(container.c.last_revision)
+    )
+    tx.changed("container", container_id)
+    revision: int | None = (await tx.conn.execute(statement)).scalar()
+    return revision
+
+
+async def purge(tx: Tx, container_id: str) -> bool:
+    """Delete a removed container with everything of it. False, and nothing is done, while a node may still hold an instance
+    or the container is not to be removed."""
+    held = select(instance.c.id).where(
+        instance.c.container_id == container_id,
+        instance.c.node_id.is_not(None),
+        instance.c.phase != _REMOVED,
+    )
+    wanted = select(container.c.id).where(container.c.id == container_id, container.c.desired == "removed")
+    if (await tx.conn.execute(held.limit(1))).first() is not None or (await tx.conn.execute(wanted)).first() is None:
+        return False
+    for table in (instance, volume, deployment, release):
+        await tx.conn.execute(delete(table).where(table.c.container_id == container_id))
+    await tx.conn.execute(delete(container).where(container.c.id == container_id))
+    tx.changed("container", container_id)
+    return True
+
+
+async def removable(conn: AsyncConnection) -> list[ContainerRecord]:
+    """Those that are to go and have no instance any more that a node may hold."""
+    held = select(instance.c.container_id).where(instance.c.phase != _REMOVED, instance.c.node_id.is_not(None))
+    statement = containers.select(container.c.desired == "removed", container.c.id.not_in(held))
+    return await containers.many(conn, statement.order_by(container.c.id))
+
+
+_REMOVED = int(Phase.REMOVED)

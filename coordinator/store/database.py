@@ -1,0 +1,178 @@
+"""Opening the database, reading from it, and the way into its one writer.
+
+SQLite is one process' database: a lock beside the file says so at once instead of letting two coordinators fight. WAL lets readers
+go on beside the writer; `synchronous=NORMAL` may lose the last commits when the machine loses power, never the database. Readers of
+either database see one snapshot for as long as they hold their connection.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, event, make_url, text
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from coordinator.store import migrate
+from coordinator.store.changes import Changes
+from coordinator.store.errors import StoreError
+from coordinator.store.writer import Tx, Writer, one_line
+from shared.kit.clock import Clock, SystemClock
+
+__all__ = ["Store", "StoreError", "Tx"]
+
+T = TypeVar("T")
+_READERS = 6
+_CONNECT_SECONDS = 10
+
+
+class Store:
+    """Made by `open`; `close` writes what waits and gives the database back."""
+
+    def __init__(self, writing: AsyncEngine, reading: AsyncEngine, lock: int | None, clock: Clock) -> None:
+        self._writing = writing
+        self._reading = reading
+        self._lock = lock
+        self.changes = Changes()
+        self._writer = Writer(writing, self.changes, clock)
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock | None = None) -> "Store":
+        """Brings the schema up to date first. Raises StoreError."""
+        parsed = _parse(url)
+        lock = await asyncio.to_thread(_lock, _file(parsed)) if _is_sqlite(parsed) else None
+        try:
+            await asyncio.to_thread(migrate.upgrade, parsed)
+            engines = _sqlite_engines(parsed) if _is_sqlite(parsed) else _postgresql_engines(parsed)
+            store = cls(*engines, lock, clock or SystemClock())
+        except (SQLAlchemyError, OSError, sqlite3.Error, TimeoutError) as error:
+            _unlock(lock)
+            raise StoreError(f"the database {_name(parsed)} cannot be opened: {one_line(error)}") from error
+        except BaseException:
+            _unlock(lock)
+            raise
+        return store
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A snapshot: everything read inside is of one moment. Not for writing. StoreError when the database itself fails."""
+        try:
+            async with self._reading.connect() as conn:
+                yield conn
+        except (OperationalError, InterfaceError, PoolTimeout, ConnectionError) as error:
+            raise StoreError(f"the database cannot be read: {one_line(error)}") from error
+
+    async def write(self, unit: Callable[[Tx], Awaitable[T]]) -> T:
+        """Run `unit` in the writer's next transaction and return after the commit. What the unit raises is raised here and
+        undoes that unit only; StoreError when the database itself fails."""
+        return await self._writer.submit(unit)
+
+    async def ping(self) -> None:
+        """Raises StoreError when the database does not answer."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS), self.read() as conn:
+                await conn.execute(text("SELECT 1"))
+        except TimeoutError as error:
+            raise StoreError("the database does not answer") from error
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._reading.dispose()
+        await self._writing.dispose()
+        _unlock(self._lock)
+        self._lock = None
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError("the database URL is malformed: expected sqlite:///path or postgresql://…") from error
+    match parsed.get_backend_name():
+        case "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                raise StoreError("an SQLite URL names a file: sqlite:////var/lib/argosy/argosy.db")
+            return parsed.set(drivername="sqlite+aiosqlite")
+        case "postgresql":
+            return parsed.set(drivername="postgresql+asyncpg")
+        case other:
+            raise StoreError(f"the database {other!r} is not supported: use sqlite or postgresql")
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _file(url: URL) -> Path:
+    return Path(url.database or "")
+
+
+def _name(url: URL) -> str:
+    return str(_file(url)) if _is_sqlite(url) else url.render_as_string(hide_password=True)
+
+
+def _lock(database: Path) -> int:
+    """An exclusive lock that ends with the process, whatever ends it."""
+    path = database.with_name(database.name + ".lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"the database {database} cannot be opened: {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreError(f"another coordinator uses the database {database}") from error
+    return descriptor
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+    # A connection goes back without a rollback: the writer always ends its transaction, and readers are reset by the pool.
+    writing = create_async_engine(url, pool_size=1, max_overflow=0, pool_reset_on_return=None)
+    reading = create_async_engine(url, pool_size=_READERS, max_overflow=0)
+    _prepare_sqlite(writing, begin="BEGIN IMMEDIATE", read_only=False)
+    _prepare_sqlite(reading, begin="BEGIN", read_only=True)
+    return writing, reading
+
+
+def _prepare_sqlite(engine: AsyncEngine, begin: str, *, read_only: bool) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver would begin by itself, too late and without savepoints
+        cursor = connection.cursor()
+        for pragma in migrate.SQLITE_PRAGMAS:
+            cursor.execute(pragma)
+        if read_only:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begun(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _postgresql_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+    arguments = {"timeout": _CONNECT_SECONDS, "server_settings": {"application_name": "argosy coordinator"}}
+    # Pinged before each use: a server that was restarted costs a reconnect, not a failed batch.
+    writing = create_async_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
+    reading = create_async_engine(
+        url,
+        pool_size=_READERS,
+        max_overflow=_READERS,
+        pool_pre_ping=True,
+        connect_args=arguments,
+        isolation_level="REPEATABLE READ",
+        execution_options={"postgresql_readonly": True},
+    )
+    return writing, reading

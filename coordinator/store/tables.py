@@ -1,0 +1,28 @@
+"""The Core tables behind the SQLModel rows. Queries use these: no session, no identity map, no object per row."""
+
+from sqlmodel import SQLModel
+
+from coordinator.store import rows
+
+assert rows.Container.__tablename__ in SQLModel.metadata.tables, "importing the rows declares the tables"
+
+metadata = SQLModel.metadata
+_tables = metadata.tables
+
+organization = _tables["organization"]
+account = _tables["account"]
+membership = _tables["membership"]
+api_token = _tables["api_token"]
+project = _tables["project"]
+environment = _tables["environment"]
+cluster = _tables["cluster"]
+node = _tables["node"]
+join_token = _tables["join_token"]
+container = _tables["container"]
+release = _tables["release"]
+deployment = _tables["deployment"]
+instance = _tables["instance"]
+volume = _tables["volume"]
+change = _tables["change"]
+audit = _tables["audit"]
+setting = _tables["setting"]
