@@ -1,0 +1,36 @@
+"""The web application: every door and the agents' entrance, with one mapping of errors for all."""
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from litestar import Litestar
+from litestar.exceptions import HTTPException
+from litestar.handlers import WebsocketRouteHandler
+
+from coordinator.doors import answers
+from coordinator.doors.auth import Authenticator
+from coordinator.doors.decode import MAX_BODY_BYTES
+from coordinator.doors.procedure_door import ProcedureDoor
+from coordinator.errors import DomainError
+from coordinator.procedures import ROUTERS
+from coordinator.procedures.context import Services
+from coordinator.store.errors import StoreError
+
+for _router in ROUTERS:  # importing them fills the table; here, because imports read files and the loop must not
+    import_module(f"coordinator.procedures.{_router}")
+
+
+def make_app(services: Services, agents: Sequence[WebsocketRouteHandler] = ()) -> Litestar:
+    door = ProcedureDoor(services, Authenticator(services.store, services.clock))
+    return Litestar(
+        route_handlers=[door.handler(), *agents],
+        exception_handlers={
+            DomainError: answers.from_domain,
+            StoreError: answers.from_store,
+            HTTPException: answers.from_http,
+            Exception: answers.from_bug,
+        },
+        openapi_config=None,
+        logging_config=None,
+        request_max_body_size=MAX_BODY_BYTES + 1,
+    )

@@ -1,0 +1,15 @@
+"""The use cases, one module per API router, each operation declared once in `table.TABLE`."""
+
+ROUTERS = (
+    "system",
+    "organization",
+    "user",
+    "project",
+    "environment",
+    "cluster",
+    "cluster_nodes",
+    "container",
+    "container_actions",
+    "container_reads",
+)
+"""The modules that declare procedures; importing them fills the table."""

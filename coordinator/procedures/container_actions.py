@@ -1,0 +1,204 @@
+"""What moves a container: deploying, scaling, restarting, stopping, starting, rolling back, cancelling."""
+
+from typing import Literal
+
+from msgspec import structs
+
+from coordinator.core import rollout
+from coordinator.errors import BadRequest, NotFound, PreconditionFailed
+from coordinator.procedures import declaring, releasing, scopes
+from coordinator.procedures.auditing import note
+from coordinator.procedures.container import ContainerId, Replicas, require
+from coordinator.procedures.container_views import ContainerDetail, DeploymentView, deployment_view, detail
+from coordinator.procedures.context import Context, Scope
+from coordinator.procedures.inputs import Id, Note, View
+from coordinator.procedures.table import procedure
+from coordinator.store import containers, deployments, releases
+from coordinator.store.containers import ContainerRecord
+from coordinator.store.database import Tx
+from coordinator.store.releases import ReleaseRecord
+from shared.kit.clock import iso
+from shared.spec.container import ImageName, Part
+
+
+class Deploy(Part, frozen=True):
+    container_id: Id
+    image: ImageName | None = None
+    note: Note = ""
+
+
+class Scale(Part, frozen=True):
+    container_id: Id
+    replicas: Replicas
+
+
+class Rollback(Part, frozen=True):
+    """`releaseId`: that release. `containerId` alone: the newest release before the one in force that was healthy."""
+
+    container_id: Id | None = None
+    release_id: Id | None = None
+    reason: Note = ""
+
+
+class DeploymentId(Part, frozen=True):
+    deployment_id: Id
+
+
+class DeployView(View, frozen=True):
+    deployment_id: str
+    status: str
+    previous_image: str | None
+    new_image: str
+    triggered_at: str
+
+
+@procedure("container.deploy", "POST", "deploy", scopes.container, rest="/containers/{containerId}/deploy")
+async def deploy(context: Context, data: Deploy) -> DeployView:
+    """Release the declaration as it is now, with another image when given, and roll it out."""
+
+    async def unit(tx: Tx) -> DeployView:
+        record = await require(tx.conn, data.container_id)
+        template = structs.replace(record.template, image=data.image) if data.image else record.template
+        declaring.check(declaring.mask(template))
+        if data.image:
+            await containers.change(tx, record.id, template=template, generation=record.generation + 1)
+        previous = await _in_force(tx, record)
+        release = await releasing.new_release(tx, context, record.id, template, data.note)
+        started = await releasing.start(tx, context, record, release, "deploy", data.note)
+        await note(tx, context, "container.deploy", record.id, record.organization_id, image=template.image)
+        return DeployView(
+            deployment_id=started.id,
+            status=started.status,
+            previous_image=previous.image if previous else None,
+            new_image=template.image,
+            triggered_at=iso(started.created_at),
+        )
+
+    return await context.services.store.write(unit)
+
+
+@procedure("container.scale", "POST", "deploy", scopes.container, rest="/containers/{containerId}/scale")
+async def scale(context: Context, data: Scale) -> ContainerDetail:
+    """Change the number of replicas at once, without a release."""
+
+    async def unit(tx: Tx) -> ContainerDetail:
+        record = await require(tx.conn, data.container_id)
+        await containers.change(
+            tx,
+            record.id,
+            replicas=data.replicas,
+            declared_replicas=data.replicas,
+            generation=record.generation + 1,
+        )
+        await note(tx, context, "container.scale", record.id, record.organization_id, replicas=data.replicas)
+        return await _detail(tx, record.id)
+
+    return await context.services.store.write(unit)
+
+
+@procedure("container.restart", "POST", "deploy", scopes.container, rest="/containers/{containerId}/restart")
+async def restart(context: Context, data: ContainerId) -> ContainerDetail:
+    """Replace every instance by a fresh one of the release in force, by the container's own strategy."""
+
+    async def unit(tx: Tx) -> ContainerDetail:
+        record = await require(tx.conn, data.container_id)
+        current = await _in_force(tx, record)
+        if current is None:
+            raise PreconditionFailed("the container has never been deployed")
+        release = await releasing.new_release(tx, context, record.id, current.template, note="restart")
+        await releasing.start(tx, context, record, release, "restart")
+        await note(tx, context, "container.restart", record.id, record.organization_id)
+        return await _detail(tx, record.id)
+
+    return await context.services.store.write(unit)
+
+
+@procedure("container.stop", "POST", "deploy", scopes.container, rest="/containers/{containerId}/stop")
+async def stop(context: Context, data: ContainerId) -> ContainerDetail:
+    """Stop every instance and keep it, with its logs; a deployment under way pauses until the container starts again."""
+    return await _set_desired(context, data.container_id, "stopped")
+
+
+@procedure("container.start", "POST", "deploy", scopes.container, rest="/containers/{containerId}/start")
+async def start(context: Context, data: ContainerId) -> ContainerDetail:
+    """Run a stopped container again, as declared."""
+    return await _set_desired(context, data.container_id, "running")
+
+
+async def _container_or_release(context: Context, data: Rollback) -> Scope:
+    if (data.container_id is None) == (data.release_id is None):
+        raise BadRequest("containerId: give either containerId or releaseId")
+    async with context.services.store.read() as conn:
+        release = await releases.get(conn, data.release_id) if data.release_id else None
+        container_id = release.container_id if release else data.container_id
+        record = await containers.get(conn, container_id or "")
+    if record is None or (data.release_id and release is None):
+        raise NotFound("release not found" if data.release_id else "container not found")
+    return Scope(record.organization_id, "release" if data.release_id else "container", record)
+
+
+@procedure("container.rollback", "POST", "deploy", _container_or_release, rest="/containers/{containerId}/rollback")
+async def rollback(context: Context, data: Rollback) -> DeploymentView:
+    """Return to an earlier release, as it was frozen: nothing is rebuilt."""
+
+    async def unit(tx: Tx) -> DeploymentView:
+        record = await require(tx.conn, context.record.id)
+        target = await _rollback_target(tx, record, data.release_id)
+        if target.id == record.target_release_id:
+            raise PreconditionFailed(f"release {target.revision} is in force already")
+        started = await releasing.start(tx, context, record, target, "rollback", data.reason)
+        await note(tx, context, "container.rollback", record.id, record.organization_id, revision=target.revision)
+        return await deployment_view(tx.conn, started)
+
+    return await context.services.store.write(unit)
+
+
+@procedure("container.cancelDeployment", "POST", "deploy", scopes.deployment, rest="/deployments/{deploymentId}/cancel")
+async def cancel(context: Context, data: DeploymentId) -> DeploymentView:
+    """Stop a deployment that is under way and return to the release before it."""
+
+    async def unit(tx: Tx) -> DeploymentView:
+        record = await deployments.get(tx.conn, data.deployment_id)
+        if record is None:
+            raise NotFound("deployment not found")
+        if not record.active:
+            raise PreconditionFailed(f"the deployment has ended: {record.status}")
+        await deployments.change(tx, record.id, state=rollout.dump(rollout.cancel(rollout.load(record.state))))
+        await note(tx, context, "container.cancelDeployment", record.id, context.record.organization_id)
+        return await deployment_view(tx.conn, await deployments.get(tx.conn, record.id) or record)
+
+    return await context.services.store.write(unit)
+
+
+async def _set_desired(context: Context, container_id: str, desired: Literal["running", "stopped"]) -> ContainerDetail:
+    async def unit(tx: Tx) -> ContainerDetail:
+        record = await require(tx.conn, container_id)
+        if record.desired != desired:
+            await containers.change(tx, record.id, desired=desired)
+            await note(tx, context, f"container.{desired}", record.id, record.organization_id)
+        return await _detail(tx, record.id)
+
+    return await context.services.store.write(unit)
+
+
+async def _detail(tx: Tx, container_id: str) -> ContainerDetail:
+    return await detail(tx.conn, await require(tx.conn, container_id), tx.now)
+
+
+async def _in_force(tx: Tx, record: ContainerRecord) -> ReleaseRecord | None:
+    return await releases.get(tx.conn, record.target_release_id) if record.target_release_id else None
+
+
+async def _rollback_target(tx: Tx, record: ContainerRecord, release_id: str | None) -> ReleaseRecord:
+    """The release asked for, else the newest one that was healthy and is not in force."""
+    if release_id is not None:
+        found = await releases.get(tx.conn, release_id)
+        if found is None:
+            raise NotFound("release not found")
+        return found
+    for past in await deployments.of_container(tx.conn, record.id):
+        if past.status == "succeeded" and past.release_id != record.target_release_id:
+            found = await releases.get(tx.conn, past.release_id)
+            if found is not None:
+                return found
+    raise PreconditionFailed("there is no earlier healthy release to return to")

@@ -1,0 +1,63 @@
+"""What a procedure is given: who calls, and the parts it may use. One value, made per call by a door."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from coordinator.control.leases import LeaseBook
+from coordinator.control.samples import Samples
+from coordinator.core.permissions import Role
+from coordinator.logs.broker import LogBroker
+from coordinator.store.database import Store
+from coordinator.store.vault import Vault
+from shared.kit.clock import Clock
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`roles`: organisation id → role."""
+
+    user_id: str
+    email: str
+    roles: dict[str, Role]
+
+
+@dataclass(frozen=True)
+class Services:
+    """`url`: where agents reach this coordinator. `hub_key`: its public signing key, which join tokens pin."""
+
+    store: Store
+    vault: Vault
+    clock: Clock
+    leases: LeaseBook
+    samples: Samples
+    broker: LogBroker
+    url: str
+    hub_key: bytes
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Whose thing an input names. `noun` is the word for it in "… not found"; `record` saves the procedure a second read."""
+
+    organization_id: str
+    noun: str
+    record: Any = None
+
+
+@dataclass
+class Context:
+    """`next_cursor` is set by list procedures and travels beside the answer."""
+
+    services: Services
+    caller: Caller | None
+    address: str = ""
+    record: Any = field(default=None)
+    next_cursor: str | None = None
+
+    @property
+    def user(self) -> Caller:
+        assert self.caller is not None, "only public procedures run without a caller"
+        return self.caller
+
+    def now(self) -> float:
+        return self.services.clock.wall()

@@ -1,0 +1,72 @@
+"""Starting a deployment: the one way a container's release changes, whoever asks and whatever for."""
+
+from typing import Literal
+
+from coordinator.procedures.context import Context
+from coordinator.store import containers, deployments, releases
+from coordinator.store.containers import ContainerRecord
+from coordinator.store.database import Tx
+from coordinator.store.deployments import DeploymentRecord
+from coordinator.store.releases import ReleaseRecord
+from shared.kit.ids import new_id
+from shared.spec.container import Template
+from shared.spec.release import spec_hash
+
+Kind = Literal["create", "deploy", "rollback", "restart"]
+
+
+async def new_release(tx: Tx, context: Context, container_id: str, template: Template, note: str) -> ReleaseRecord:
+    """Freeze `template` as the container's next release."""
+    revision = await containers.next_revision(tx, container_id)
+    assert revision is not None, "the caller has read the container in this transaction"
+    record = ReleaseRecord(
+        id=new_id("rel"),
+        container_id=container_id,
+        revision=revision,
+        template=template,
+        spec_hash=spec_hash(template),
+        image=template.image,
+        note=note,
+        created_by=context.user.user_id,
+        created_at=tx.now,
+    )
+    await releases.insert(tx, record)
+    return record
+
+
+async def start(
+    tx: Tx, context: Context, container: ContainerRecord, release: ReleaseRecord, kind: Kind, note: str = ""
+) -> DeploymentRecord:
+    """Move the container to `release`. What was under way is superseded; the declared number of replicas comes into force, and a
+    stopped container starts: nobody deploys to look at nothing."""
+    record = DeploymentRecord(
+        id=new_id("dep"),
+        container_id=container.id,
+        kind=kind,
+        release_id=release.id,
+        previous_release_id=container.healthy_release_id,
+        status="in_progress",
+        note=note,
+        created_by=context.user.user_id,
+        created_at=tx.now,
+    )
+    running = await deployments.active_of(tx.conn, container.id)
+    if running is not None:
+        await deployments.change(
+            tx,
+            running.id,
+            status="cancelled",
+            active=False,
+            error=f"superseded by {record.id}",
+            finished_at=tx.now,
+        )
+    await deployments.insert(tx, record)
+    await containers.change(
+        tx,
+        container.id,
+        target_release_id=release.id,
+        replicas=container.declared_replicas,
+        desired="running",
+        last_deployed_at=tx.now,
+    )
+    return record
