@@ -137,15 +137,13 @@ class _Row:
         self._ask = ask
         self._lines = lines
         self._by_value = by_value
-        self._heap: list[_Rank] = []
-        self._seats: list[Room] = []
-        for index in range(len(lines)):
-            rank = self._rank(index)
-            if rank is not None:
-                self._heap.append(rank[0])
+        self._heap = [rank[0] for index in range(len(lines)) if len(lines) > 1 and (rank := self._rank(index))]
         heapify(self._heap)
 
     def best(self) -> Room | None:
+        if len(self._lines) == 1:
+            found = self._lines[0][1].best()
+            return found[1] if found is not None else None
         while self._heap:
             top = self._heap[0]
             fresh = self._rank(top[2])

@@ -42,7 +42,6 @@ FINISHED: Final = frozenset[Stage]({"complete", "rolled_back", "failed", "cancel
 DeploymentStatus = Literal[
     "pending", "queued", "building", "in_progress", "succeeded", "failed", "rolled_back", "cancelled"
 ]
-MAX_EVENTS = 100
 NO_PLAN: Final = Plan()
 
 
@@ -59,11 +58,6 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
     updated: int = 0
     monitored_since: float | None = None
     starts: dict[str, int] = field(default_factory=dict)
-
-
-class Event(Struct, frozen=True):
-    at: float
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +138,6 @@ def load(state: str) -> Rollout:
 
 def dump(rollout: Rollout) -> str:
     return msgspec.json.encode(rollout).decode()
-
-
-def recorded(events: Sequence[Event], messages: Sequence[str], now: float) -> list[Event]:
-    """The deployment's events with the new ones; the oldest go when there are too many."""
-    return [*events, *(Event(now, message) for message in messages)][-MAX_EVENTS:]
 
 
 def _in_force(rollout: Rollout, view: RolloutView) -> Target:

@@ -14,8 +14,23 @@ PortKey = tuple[int, Literal["tcp", "udp"]]
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What instances hold on a node, in sum: all that matters of those whose containers have nothing to place."""
+
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    ports: frozenset[PortKey] = frozenset()
+    count: int = 0
+
+
+NOTHING = Taken()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node as placement sees it. `labels` are those users see: the agent's own under those given in the API."""
+    """A node as placement sees it. `labels` are those users see: the agent's own under those given in the API. `taken` comes on
+    top of the bound instances that placement is told of one by one."""
 
     node_id: str
     hostname: str = ""
@@ -28,6 +43,7 @@ class NodeView:
     cpu_millis: int = 0
     memory_bytes: int = 0
     disk_free: int = 0
+    taken: Taken = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +100,16 @@ class Room:
     __slots__ = ("count", "cpu", "disk", "load", "memory", "node", "node_id", "ports", "slots")
 
     def __init__(self, node: NodeView) -> None:
+        taken = node.taken
         self.node = node
         self.node_id = node.node_id
-        self.cpu = node.cpu_millis
-        self.memory = node.memory_bytes
-        self.disk = node.disk_free
-        self.ports: set[PortKey] = set()
+        self.cpu = node.cpu_millis - taken.cpu_millis
+        self.memory = node.memory_bytes - taken.memory_bytes
+        self.disk = node.disk_free - taken.disk_bytes
+        self.ports: set[PortKey] = set(taken.ports)
         self.slots: dict[str, set[int]] = {}
-        self.count = 0
-        self.load = 0.0
+        self.count = taken.count
+        self.load = self._load()
 
     def take(self, demand: Demand, slot: int, disk_bytes: int = 0, *, leaving: bool = False) -> None:
         self.cpu -= demand.cpu_millis

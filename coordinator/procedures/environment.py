@@ -118,6 +118,7 @@ async def remove(context: Context, data: EnvironmentId) -> Nothing:
         ):
             await containers.change(tx, record.id, desired="removed")
         await projects.change_environment(tx, data.environment_id, removing=True)
+        await projects.purge_environments(tx, context.record.project_id)
         await note(tx, context, "environment.remove", data.environment_id, owner)
 
     await context.services.store.write(unit)

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from coordinator.store import projects
 from coordinator.store.mapping import Mapper, Record
 from coordinator.store.tables import container, deployment, instance, release, volume
 from coordinator.store.writer import Tx
@@ -57,6 +58,10 @@ async def of_ids(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[st
 
 async def every(conn: AsyncConnection) -> list[ContainerRecord]:
     return await containers.many(conn, containers.select().order_by(container.c.id))
+
+
+async def ids(conn: AsyncConnection) -> set[str]:
+    return {row.id for row in await conn.execute(select(container.c.id))}
 
 
 async def of_cluster(conn: AsyncConnection, cluster_id: str) -> list[ContainerRecord]:
@@ -121,12 +126,14 @@ async def purge(tx: Tx, container_id: str) -> bool:
         instance.c.node_id.is_not(None),
         instance.c.phase != _REMOVED,
     )
-    wanted = select(container.c.id).where(container.c.id == container_id, container.c.desired == "removed")
-    if (await tx.conn.execute(held.limit(1))).first() is not None or (await tx.conn.execute(wanted)).first() is None:
+    wanted = select(container.c.project_id).where(container.c.id == container_id, container.c.desired == "removed")
+    project_id = (await tx.conn.execute(wanted)).scalar()
+    if project_id is None or (await tx.conn.execute(held.limit(1))).first() is not None:
         return False
     for table in (instance, volume, deployment, release):
         await tx.conn.execute(delete(table).where(table.c.container_id == container_id))
     await tx.conn.execute(delete(container).where(container.c.id == container_id))
+    await projects.purge_environments(tx, project_id)
     tx.changed("container", container_id)
     return True
 

@@ -4,10 +4,11 @@ Every write that changes what a node is told counts the node's assignment set up
 forget it. Guards are in the WHERE clause: a write decided on an old snapshot changes nothing and says so.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, update
+from sqlalchemy import ColumnElement, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store import nodes
@@ -61,6 +62,17 @@ class InstanceRecord(Record, frozen=True, kw_only=True):
 instances = Mapper(InstanceRecord, instance)
 _c = instance.c
 _terminal = [int(phase) for phase in TERMINAL]
+_bind = (
+    update(instance)
+    .where(_c.id == bindparam("b_id"))
+    .values(
+        node_id=bindparam("b_node"),
+        phase=int(Phase.ASSIGNED),
+        reason=None,
+        assigned_at=bindparam("b_now"),
+        updated_at=bindparam("b_now"),
+    )
+)
 
 
 async def insert(tx: Tx, records: Iterable[InstanceRecord]) -> None:
@@ -121,35 +133,33 @@ async def terminal(conn: AsyncConnection, *, updated_before: float, limit: int =
 
 
 async def assign(tx: Tx, bindings: Mapping[str, str]) -> set[str]:
-    """Bind pending instances to nodes (instance id → node id); those that really were still pending."""
-    bound: set[str] = set()
-    for instance_id, node_id in sorted(bindings.items()):
-        statement = (
-            update(instance)
-            .where(_c.id == instance_id, _c.phase == Phase.PENDING, _c.node_id.is_(None), _c.goal == "run")
-            .values(node_id=node_id, phase=Phase.ASSIGNED, reason=None, assigned_at=tx.now, updated_at=tx.now)
-            .returning(_c.container_id)
-        )
-        row = (await tx.conn.execute(statement)).first()
-        if row is not None:
-            bound.add(instance_id)
-            tx.changed("instance", row.container_id)
-    await nodes.touch_assignments(tx, {bindings[key] for key in bound})
-    return bound
+    """Bind pending instances to nodes (instance id → node id); those that really were still pending. One read and one
+    `executemany`, since hundreds are bound at once; the one writer lets nothing come between them."""
+    unbound = (_c.id.in_(list(bindings)), _c.phase == Phase.PENDING, _c.node_id.is_(None), _c.goal == "run")
+    statement = select(_c.id, _c.container_id).where(*unbound).order_by(_c.id).with_for_update()
+    rows = (await tx.conn.execute(statement)).all()
+    if not rows:
+        return set()
+    await tx.conn.execute(_bind, [{"b_id": row.id, "b_node": bindings[row.id], "b_now": tx.now} for row in rows])
+    for row in rows:
+        tx.changed("instance", row.container_id)
+    await nodes.touch_assignments(tx, {bindings[row.id] for row in rows})
+    return {row.id for row in rows}
 
 
 async def explain(tx: Tx, reasons: Mapping[str, Reason]) -> None:
     """Why pending instances are not placed. Repeating a known reason writes nothing, so it wakes nobody."""
+    alike: dict[str, list[str]] = defaultdict(list)
     for instance_id, reason in sorted(reasons.items()):
-        text = instances.values(reason=reason)["reason"]
+        alike[instances.values(reason=reason)["reason"]].append(instance_id)
+    for text, instance_ids in alike.items():
         statement = (
             update(instance)
-            .where(_c.id == instance_id, _c.phase == Phase.PENDING, _c.reason.is_distinct_from(text))
+            .where(_c.id.in_(instance_ids), _c.phase == Phase.PENDING, _c.reason.is_distinct_from(text))
             .values(reason=text, updated_at=tx.now)
             .returning(_c.container_id)
         )
-        row = (await tx.conn.execute(statement)).first()
-        if row is not None:
+        for row in (await tx.conn.execute(statement)).all():
             tx.changed("instance", row.container_id)
 
 

@@ -1,7 +1,14 @@
-"""What takes room on a cluster's nodes, read for placement: few columns of many rows, so not as whole records."""
+"""What takes room on a cluster's nodes, read for placement.
+
+An instance holds its room from its assignment until it is over; one that is on its way out holds it until it is gone. A run that
+places one container beside thousands must not read those one by one: of containers with nothing to place, only sums are read.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Record
@@ -9,13 +16,13 @@ from coordinator.store.tables import instance, node, volume
 from coordinator.store.writer import Tx
 from shared.spec.instance import TERMINAL, Phase
 
-_NONE = "[]"
-_ports = msgspec.json.Decoder(list[tuple[int, str]])
+_NO_PORTS = "[]"
+_TERMINAL = [int(phase) for phase in TERMINAL]
+_decode_ports = msgspec.json.Decoder(list[tuple[int, str]]).decode
+_c = instance.c
 
 
 class Occupant(Record, frozen=True, kw_only=True):
-    """An instance that is bound and not over; one that is on its way out holds its room until it is gone."""
-
     id: str
     container_id: str
     node_id: str
@@ -28,12 +35,21 @@ class Occupant(Record, frozen=True, kw_only=True):
     """Of volumes first placed with it, as long as it does not run yet: they do not show in the node's free disk."""
 
 
-async def of_cluster(conn: AsyncConnection, cluster_id: str) -> list[Occupant]:
-    c = instance.c
-    columns = (c.id, c.container_id, c.node_id, c.slot, c.goal, c.cpu_millis, c.memory_bytes, c.host_ports)
-    over = [int(phase) for phase in TERMINAL]
-    here = (c.cluster_id == cluster_id, c.node_id.is_not(None), c.phase.not_in(over))
-    claimed = await _claimed(conn, cluster_id)
+class Sum(Record, frozen=True, kw_only=True):
+    """Everything else on one node."""
+
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    count: int = 0
+    host_ports: list[tuple[int, str]] = []
+    new_volume_gb: int = 0
+
+
+async def of_containers(conn: AsyncConnection, cluster_id: str, container_ids: Collection[str]) -> list[Occupant]:
+    here = (*_present(cluster_id), _c.container_id.in_(container_ids))
+    columns = (_c.id, _c.container_id, _c.node_id, _c.slot, _c.goal, _c.cpu_millis, _c.memory_bytes, _c.host_ports)
+    rows = (await conn.execute(select(*columns).where(*here))).all()
+    claimed = await _claimed(conn, here)
     return [
         Occupant(
             id=row.id,
@@ -43,11 +59,40 @@ async def of_cluster(conn: AsyncConnection, cluster_id: str) -> list[Occupant]:
             goal=row.goal,
             cpu_millis=row.cpu_millis,
             memory_bytes=row.memory_bytes,
-            host_ports=[] if row.host_ports == _NONE else _ports.decode(row.host_ports),
-            new_volume_gb=claimed.get(row.id, 0),
+            host_ports=_decode_ports(row.host_ports),
+            new_volume_gb=sum(size for _, size in claimed.get(row.id, ())),
         )
-        for row in await conn.execute(select(*columns).where(*here))
+        for row in rows
     ]
+
+
+async def of_others(conn: AsyncConnection, cluster_id: str, container_ids: Collection[str]) -> dict[str, Sum]:
+    """Node id → what all other containers hold there."""
+    here = (*_present(cluster_id), _c.container_id.not_in(container_ids))
+    sums = select(
+        _c.node_id,
+        func.sum(_c.cpu_millis).label("cpu"),
+        func.sum(_c.memory_bytes).label("memory"),
+        func.count().label("instances"),
+    )
+    rows = (await conn.execute(sums.where(*here).group_by(_c.node_id))).all()
+    ports: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for row in await conn.execute(select(_c.node_id, _c.host_ports).where(*here, _c.host_ports != _NO_PORTS)):
+        ports[row.node_id] += _decode_ports(row.host_ports)
+    disk: dict[str, int] = defaultdict(int)
+    for claims in (await _claimed(conn, here)).values():
+        for node_id, size in claims:
+            disk[node_id] += size
+    return {
+        row.node_id: Sum(
+            cpu_millis=int(row.cpu),
+            memory_bytes=int(row.memory),
+            count=row.instances,
+            host_ports=ports.get(row.node_id, []),
+            new_volume_gb=disk.get(row.node_id, 0),
+        )
+        for row in rows
+    }
 
 
 class Claim(Record, frozen=True, kw_only=True):
@@ -81,15 +126,19 @@ async def admitting(tx: Tx, cluster_id: str, node_ids: set[str]) -> set[str]:
     return {row.id for row in await tx.conn.execute(statement)}
 
 
-async def _claimed(conn: AsyncConnection, cluster_id: str) -> dict[str, int]:
-    i, v = instance.c, volume.c
+def _present(cluster_id: str) -> tuple[ColumnElement[bool], ...]:
+    return _c.cluster_id == cluster_id, _c.node_id.is_not(None), _c.phase.not_in(_TERMINAL)
+
+
+async def _claimed(conn: AsyncConnection, here: tuple[ColumnElement[bool], ...]) -> dict[str, list[tuple[str, int]]]:
+    """Instance id → (node id, GB) of volumes first placed with it that it may not have filled yet."""
+    v = volume.c
     statement = (
-        select(i.id, v.size_gb)
-        .join(volume, (v.container_id == i.container_id) & (v.slot == i.slot) & (v.node_id == i.node_id))
-        .where(i.cluster_id == cluster_id, i.phase >= Phase.ASSIGNED, i.phase < Phase.RUNNING)
-        .where(v.created_at == i.assigned_at, v.size_gb.is_not(None))
+        select(_c.id, _c.node_id, v.size_gb)
+        .join(volume, (v.container_id == _c.container_id) & (v.slot == _c.slot) & (v.node_id == _c.node_id))
+        .where(*here, _c.phase < Phase.RUNNING, v.created_at == _c.assigned_at, v.size_gb.is_not(None))
     )
-    claimed: dict[str, int] = {}
+    claimed: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for row in await conn.execute(statement):
-        claimed[row.id] = claimed.get(row.id, 0) + row.size_gb
+        claimed[row.id].append((row.node_id, row.size_gb))
     return claimed

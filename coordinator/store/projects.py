@@ -107,6 +107,13 @@ async def remove_environment(tx: Tx, environment_id: str) -> bool:
     return (await tx.conn.execute(delete(environment).where(environment.c.id == environment_id))).rowcount == 1
 
 
+async def purge_environments(tx: Tx, project_id: str) -> None:
+    """Delete those that are to go and have no container any more."""
+    held = select(container.c.id).where(container.c.environment_id == environment.c.id)
+    going = (environment.c.project_id == project_id, environment.c.removing.is_(True), ~held.exists())
+    await tx.conn.execute(delete(environment).where(*going))
+
+
 async def _count(conn: AsyncConnection, column: Any, keys: list[str]) -> dict[str, int]:
     result = await conn.execute(select(column, func.count()).where(column.in_(keys)).group_by(column))
     return {row[0]: row[1] for row in result}

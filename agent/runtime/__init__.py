@@ -1,0 +1,1 @@
+"""Engines behind one protocol. "Engine container" is a word of this package only."""

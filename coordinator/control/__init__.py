@@ -1,0 +1,1 @@
+"""The loops that drive: load a snapshot, ask the core, commit if it is still current. One loop, one kind of decision."""

@@ -1,0 +1,88 @@
+"""Carries deployments out: one step of `core.rollout` whenever anything about their containers may have changed.
+
+A step's outcome is stored whole or not at all: the rollout's state, its events, what is in force, and every command. So a
+coordinator that dies in the middle of a rollout goes on with the step it had not taken.
+"""
+
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from coordinator.control.commands import OutOfDate, as_stored, carry_out, change_container
+from coordinator.control.snapshots import Snapshot
+from coordinator.control.sweep import Sweep
+from coordinator.core import rollout
+from coordinator.core.rollout import Rollout, RolloutView, Step
+from coordinator.store import deployments
+from coordinator.store.database import Store
+from coordinator.store.deployments import DeploymentEvent, DeploymentRecord
+from coordinator.store.writer import Tx
+from shared.kit.clock import Clock
+
+MAX_EVENTS = 100
+"""Kept of a deployment's story; the oldest go first."""
+
+log = structlog.get_logger()
+
+
+class Rollouts:
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._sweep = Sweep("rollouts", store, clock)
+
+    async def run(self) -> None:
+        await self._sweep.run(_mine, self._decide)
+
+    async def _decide(self, snapshot: Snapshot) -> float | None:
+        deployment = snapshot.active
+        if deployment is None:
+            return None
+        release = snapshot.target(deployment.release_id)
+        assert release is not None, "a deployment's release lives as long as the deployment"
+        before = rollout.load(deployment.state)
+        previous = snapshot.target(deployment.previous_release_id)
+        view = RolloutView(snapshot.view(), deployment.id, release, previous)
+        step = rollout.step(before, view, self._clock.wall())
+        if _matters(snapshot, before, step):
+            await self._store.write(partial(_commit, snapshot=snapshot, deployment=deployment, step=step))
+            for message in step.messages:
+                log.info("rollout", container=snapshot.container.id, deployment=deployment.id, message=message)
+        return step.plan.wake_at
+
+
+async def _mine(conn: AsyncConnection, container_ids: set[str]) -> set[str]:
+    return set(await deployments.active_of_containers(conn, container_ids))
+
+
+def _matters(snapshot: Snapshot, before: Rollout, step: Step) -> bool:
+    """Whether there is anything to write: an unchanged row written again would only wake everybody."""
+    if step.rollout != before or step.plan.commands or step.messages:
+        return True
+    return as_stored(step.plan.waiting) != snapshot.container.waiting
+
+
+async def _commit(tx: Tx, snapshot: Snapshot, deployment: DeploymentRecord, step: Step) -> None:
+    """Raises OutOfDate."""
+    in_force = deployment.previous_release_id if step.rollout.reverting else deployment.release_id
+    changes: dict[str, Any] = {"target_release_id": in_force}
+    if step.succeeded:
+        changes["healthy_release_id"] = deployment.release_id
+    await change_container(tx, snapshot, step.plan.waiting, **changes)
+    events = [*deployment.events, *(DeploymentEvent(tx.now, message) for message in step.messages)]
+    stored = await deployments.change(
+        tx,
+        deployment.id,
+        version=deployment.version,
+        state=rollout.dump(step.rollout),
+        status=rollout.deployment_status(step.rollout),
+        active=not step.finished,
+        events=events[-MAX_EVENTS:],
+        error=step.rollout.error,
+        finished_at=tx.now if step.finished else None,
+    )
+    if not stored:
+        raise OutOfDate(deployment.id)
+    await carry_out(tx, snapshot, snapshot.release(in_force), step.plan.commands)

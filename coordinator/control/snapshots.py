@@ -1,0 +1,135 @@
+"""A container as one moment's rows, and as the views that orchestration, rollouts and statuses are decided on.
+
+Everybody who decides or tells something about a container loads it through here, so that they look at the same facts.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from coordinator.core import rollout
+from coordinator.core.explain import Overview
+from coordinator.core.slots import ContainerView, DesiredState, InstanceView, Target
+from coordinator.store import containers, deployments, instances, nodes, releases, volumes
+from coordinator.store.containers import ContainerRecord
+from coordinator.store.deployments import DeploymentRecord
+from coordinator.store.instances import InstanceRecord
+from coordinator.store.nodes import NodeRecord
+from coordinator.store.releases import ReleaseRecord
+
+_DESIRED: dict[str, DesiredState] = {"running": "running", "stopped": "stopped", "removed": "removed"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """`active`: the deployment under way. `last`: the newest one. `instances` leaves out those that are removed."""
+
+    container: ContainerRecord
+    active: DeploymentRecord | None
+    last: DeploymentRecord | None
+    releases: Mapping[str, ReleaseRecord]
+    instances: tuple[InstanceRecord, ...]
+    nodes: Mapping[str, NodeRecord]
+    homes: Mapping[int, str]
+
+    def release(self, release_id: str | None) -> ReleaseRecord | None:
+        return self.releases.get(release_id) if release_id is not None else None
+
+    def target(self, release_id: str | None) -> Target | None:
+        found = self.release(release_id)
+        return Target.of(found.revision, found.template) if found is not None else None
+
+    def view(self) -> ContainerView:
+        record = self.container
+        return ContainerView(
+            replicas=record.replicas,
+            desired=_DESIRED[record.desired],
+            target=self.target(record.target_release_id),
+            instances=tuple(self.instance_view(one) for one in self.instances),
+            homes=self.homes,
+            shut=self._shut(),
+            waiting={int(slot): reason for slot, reason in record.waiting.items()},
+        )
+
+    def overview(self) -> Overview:
+        """What the container's status is derived from."""
+        failed = self.last is not None and self.last.status == "failed"
+        return Overview(
+            container=self.view(),
+            rollout=rollout.load(self.active.state) if self.active else None,
+            ever_healthy=self.container.healthy_release_id is not None,
+            failed=self.last.error if self.last is not None and failed else "",
+        )
+
+    def instance_view(self, record: InstanceRecord) -> InstanceView:
+        node = self.nodes.get(record.node_id) if record.node_id else None
+        return InstanceView(
+            id=record.id,
+            slot=record.slot,
+            revision=record.revision,
+            goal=record.goal,
+            phase=record.phase,
+            health=record.health,
+            attempt=record.attempt,
+            reason=record.reason,
+            deployment_id=record.deployment_id,
+            node_id=record.node_id,
+            failures=record.failures,
+            avoid_nodes=tuple(record.avoid_nodes),
+            lost=record.lost,
+            evict=node is not None and node.availability in ("draining", "drained"),
+            removes_volumes=record.remove_volumes,
+            exit_code=record.exit_code,
+            created_at=record.created_at,
+            updated_at=record.updated_at,
+            started_at=record.started_at,
+            finished_at=record.finished_at,
+        )
+
+    def _shut(self) -> dict[str, str]:
+        return {home: why for home in self.homes.values() if (why := _why_shut(self.nodes.get(home))) is not None}
+
+
+async def load(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[str, Snapshot]:
+    """Those that exist, by id."""
+    found = await containers.of_ids(conn, container_ids)
+    active = await deployments.active_of_containers(conn, found)
+    last = await deployments.last_of_containers(conn, found)
+    members = await instances.of_containers(conn, found)
+    volume_rows = await volumes.of_containers(conn, found)
+    wanted_nodes = {one.node_id for one in members if one.node_id} | {one.node_id for one in volume_rows}
+    node_rows = await nodes.of_ids(conn, wanted_nodes)
+    release_rows = await releases.of_ids(conn, _release_ids(found.values(), active.values(), members))
+    return {
+        key: Snapshot(
+            container=record,
+            active=active.get(key),
+            last=last.get(key),
+            releases=release_rows,
+            instances=tuple(one for one in members if one.container_id == key),
+            nodes=node_rows,
+            homes={one.slot: one.node_id for one in volume_rows if one.container_id == key},
+        )
+        for key, record in found.items()
+    }
+
+
+def _release_ids(
+    records: Iterable[ContainerRecord], active: Iterable[DeploymentRecord], members: Iterable[InstanceRecord]
+) -> set[str]:
+    wanted: set[str | None] = {one.release_id for one in members}
+    for record in records:
+        wanted |= {record.target_release_id, record.healthy_release_id}
+    for deployment in active:
+        wanted |= {deployment.release_id, deployment.previous_release_id}
+    return {one for one in wanted if one is not None}
+
+
+def _why_shut(node: NodeRecord | None) -> str | None:
+    """As an adjective, why a node takes no new instance; None when it does."""
+    if node is None or node.revoked_at is not None:
+        return "removed"
+    if node.lost:
+        return "lost"
+    return None if node.availability == "active" else node.availability

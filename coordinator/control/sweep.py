@@ -1,0 +1,70 @@
+"""One turn over containers: what the orchestrator and the rollouts have in common around their decisions.
+
+A turn reads one snapshot for many containers and lets their writes share the writer's transaction. A container whose state a
+decision cannot cope with must not keep the others from theirs: that is logged in full, and tried again later.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from coordinator.control.commands import OutOfDate
+from coordinator.control.dirty import DirtyContainers
+from coordinator.control.loop import keep
+from coordinator.control.snapshots import Snapshot, load
+from coordinator.store.database import Store
+from coordinator.store.errors import StoreError
+from shared.kit.clock import Clock
+
+Mine = Callable[[AsyncConnection, set[str]], Awaitable[set[str]]]
+"""Which of these containers are this loop's."""
+Decide = Callable[[Snapshot], Awaitable[float | None]]
+"""Decides and commits; returns when to look again without being woken. Raises OutOfDate to be called again at once."""
+
+PART = 64
+"""Containers read at once: after a start all of them are looked at, and others wait for the writer meanwhile."""
+PUT_OFF = 30.0
+
+log = structlog.get_logger()
+
+
+class Sweep:
+    def __init__(self, name: str, store: Store, clock: Clock) -> None:
+        self._name = name
+        self._store = store
+        self._clock = clock
+        self._dirty = DirtyContainers(store, clock)
+
+    async def run(self, mine: Mine, decide: Decide) -> None:
+        try:
+            await keep(self._name, partial(self._turn, mine, decide))
+        finally:
+            self._dirty.close()
+
+    async def _turn(self, mine: Mine, decide: Decide, afresh: bool) -> None:
+        left = sorted(await self._dirty.take(afresh=afresh))
+        while left:
+            part, left = set(left[:PART]), left[PART:]
+            async with self._store.read() as conn:
+                chosen = await mine(conn, part)
+                snapshots = await load(conn, chosen) if chosen else {}
+            for container_id in part - snapshots.keys():
+                self._dirty.look_at(container_id, None)
+            async with asyncio.TaskGroup() as group:
+                for snapshot in snapshots.values():
+                    group.create_task(self._decide(decide, snapshot))
+
+    async def _decide(self, decide: Decide, snapshot: Snapshot) -> None:
+        container_id = snapshot.container.id
+        try:
+            self._dirty.look_at(container_id, await decide(snapshot))
+        except OutOfDate:
+            self._dirty.look_again(container_id)
+        except StoreError:
+            raise  # ends the turn: the loop starts over when the database is back
+        except Exception:  # a defect met by one container's state; the others' turn goes on, and this one comes again
+            log.exception("a container cannot be decided on", loop=self._name, container=container_id)
+            self._dirty.look_at(container_id, self._clock.wall() + PUT_OFF)

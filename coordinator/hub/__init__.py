@@ -1,0 +1,1 @@
+"""The agent edge: one websocket per node, and everything that crosses it."""
