@@ -4,7 +4,7 @@ Here and not beside the runtimes, because probes and logs meet these faults too 
 """
 
 
-class RuntimeFault(Exception):  # noqa: N818  a fault, not an error of ours
+class RuntimeFault(Exception):
     """What an engine refused or failed to do. `code` is one of `shared.spec.reason`; `temporary` faults are worth another try
     of the same thing, the others end in `rejected` (before it ran) or `failed`."""
 

@@ -59,7 +59,8 @@ class Prober:
         assert spec is not None, "a tombstone has no health"
         known = self._watches.get(assignment.instance_id)
         if known is not None and _same_run(known.observed, observed):
-            known.observed = observed  # ports and address may have become known meanwhile
+            if observed.started_at is not None:
+                known.observed = observed  # ports and address may have become known meanwhile
             return
         self.forget(assignment.instance_id)
         watch = _Watch(spec, observed, begin(spec.health_check, self._started_at(observed)))
@@ -142,7 +143,8 @@ async def _ask(target: Target, check: HealthCheck) -> None:
 
 
 def _same_run(known: Observed, seen: Observed) -> bool:
-    return (known.engine_id, known.started_at) == (seen.engine_id, seen.started_at)
+    """An engine in trouble lists without times: then nothing says it was started anew."""
+    return known.engine_id == seen.engine_id and seen.started_at in (None, known.started_at)
 
 
 def _news(before: HealthState, after: HealthState) -> bool:

@@ -21,7 +21,7 @@ from agent.runtime.base import LABEL_INSTANCE, LABEL_NODE, EngineEvent, EngineFa
 from agent.runtime.docker_api import CALL_SECONDS, EngineApi, json_lines, tolerating
 from agent.runtime.docker_exec import execute
 from agent.runtime.docker_logs import LogDecoder
-from agent.runtime.docker_observed import listed, observed
+from agent.runtime.docker_observed import LISTED, listed, observed
 from agent.runtime.docker_pull import pull
 from agent.runtime.docker_spec import engine_config, names
 from shared.spec import reason
@@ -74,10 +74,9 @@ class DockerRuntime:
     async def observe(self) -> list[Observed]:
         async with self._api.ask("other", CALL_SECONDS) as docker:
             summaries = await docker.containers.list(all=True, filters=self._ours())
-        looks = [self._look(summary._container) for summary in summaries]
-        found = await asyncio.gather(
-            *looks, return_exceptions=True
-        )  # all, so that none is left running behind a failure
+        looks = [self._look({key: summary[key] for key in LISTED}) for summary in summaries]
+        # Their failures are collected, so that none is left running behind the first one.
+        found = await asyncio.gather(*looks, return_exceptions=True)
         for outcome in found:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -192,8 +191,10 @@ class DockerRuntime:
         async with self._inspects:
             try:
                 return await self._inspect(summary["Id"], INSPECT_SECONDS)
-            except EngineUnreachable:
-                # The engine has just listed it: what it said there is less, but true.
+            except EngineUnreachable as unreachable:
+                if not isinstance(unreachable.__cause__, TimeoutError):
+                    raise
+                # It has just been listed: what the engine said there is less, but true.
                 return listed(summary)
 
     async def _inspect(self, engine_id: str, timeout: float) -> Observed | None:

@@ -104,6 +104,7 @@ _RUN = (
             "invalid reference format",
         ),
     ),
+    _Rule(reason.ENGINE_ERROR, False, ("does not support reading",)),  # logs that a driver sends elsewhere
     _Rule(reason.REMOVED_OUTSIDE, True, ("no such container",)),
 )
 

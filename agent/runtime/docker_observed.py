@@ -20,6 +20,8 @@ _STATES: dict[str, EngineState] = {
     "dead": "dead",
 }
 _NEVER = "0001-01-01"
+LISTED = ("Id", "State", "Labels", "ImageID")
+"""What `listed` reads of the engine's list."""
 
 
 def observed(inspected: dict[str, Any], address: str) -> Observed:

@@ -1,7 +1,7 @@
 """Carrying out a plan of the core: in one transaction, and only if the container is still as it was when the plan was made.
 
 The check is a read inside the writer's transaction: there is one writer, so nothing comes between it and the writes. A plan that
-lost is dropped whole, never patched; whatever changed the container wakes its loop again.
+lost is dropped whole, never patched: `OutOfDate` undoes its unit, and the loop looks again.
 """
 
 from collections.abc import Iterable
@@ -21,10 +21,15 @@ from shared.spec.reason import Reason
 log = structlog.get_logger()
 
 
-async def is_current(tx: Tx, snapshot: Snapshot) -> bool:
-    """Whether nobody has written the container since; the orchestrator and the rollouts never both do, by who has a deployment."""
+class OutOfDate(Exception):
+    """The container, or its deployment, was written since the snapshot that the plan was made from."""
+
+
+async def require_current(tx: Tx, snapshot: Snapshot) -> None:
+    """Raises OutOfDate when somebody has written the container since."""
     record = await containers.get(tx.conn, snapshot.container.id)
-    return record is not None and record.version == snapshot.container.version
+    if record is None or record.version != snapshot.container.version:
+        raise OutOfDate(snapshot.container.id)
 
 
 def changes_nothing(snapshot: Snapshot, plan: Plan) -> bool:

@@ -1,15 +1,14 @@
 """Keeps containers without a deployment under way as declared: filled, replaced, scaled, stopped, removed.
 
-Those with one are the rollouts' alone, which keep them filled by the same function; so the two loops never act on one container. The
-hand-over is the deployment's `active` column, and both ends of it count the container's version up, which fences off whichever
-loop decided on the older state.
+Those with one are the rollouts' alone, which keep them filled by the same function, so the two loops never act on one container.
+Whoever starts a deployment writes the container, which fences off what was decided here before that.
 """
 
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.control.commands import as_stored, carry_out, change_container
+from coordinator.control.execution import carry_out, changes_nothing, require_current
 from coordinator.control.snapshots import Snapshot
 from coordinator.control.sweep import Sweep
 from coordinator.core.orchestrate import orchestrate
@@ -33,7 +32,7 @@ class Orchestrator:
         if snapshot.active is not None:
             return None
         plan = orchestrate(snapshot.view(), self._clock.wall())
-        if plan.commands or as_stored(plan.waiting) != snapshot.container.waiting:
+        if not changes_nothing(snapshot, plan):
             await self._store.write(partial(_commit, snapshot=snapshot, plan=plan))
         return plan.wake_at
 
@@ -43,5 +42,5 @@ async def _mine(conn: AsyncConnection, container_ids: set[str]) -> set[str]:
 
 
 async def _commit(tx: Tx, snapshot: Snapshot, plan: Plan) -> None:
-    await change_container(tx, snapshot, plan.waiting)
-    await carry_out(tx, snapshot, snapshot.release(snapshot.container.target_release_id), plan.commands)
+    await require_current(tx, snapshot)
+    await carry_out(tx, snapshot, plan)

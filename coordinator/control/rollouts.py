@@ -10,12 +10,12 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.control.commands import OutOfDate, as_stored, carry_out, change_container
+from coordinator.control.execution import OutOfDate, carry_out, changes_nothing, require_current
 from coordinator.control.snapshots import Snapshot
 from coordinator.control.sweep import Sweep
 from coordinator.core import rollout
 from coordinator.core.rollout import Rollout, RolloutView, Step
-from coordinator.store import deployments
+from coordinator.store import containers, deployments
 from coordinator.store.database import Store
 from coordinator.store.deployments import DeploymentEvent, DeploymentRecord
 from coordinator.store.writer import Tx
@@ -59,18 +59,12 @@ async def _mine(conn: AsyncConnection, container_ids: set[str]) -> set[str]:
 
 def _matters(snapshot: Snapshot, before: Rollout, step: Step) -> bool:
     """Whether there is anything to write: an unchanged row written again would only wake everybody."""
-    if step.rollout != before or step.plan.commands or step.messages:
-        return True
-    return as_stored(step.plan.waiting) != snapshot.container.waiting
+    return step.rollout != before or bool(step.messages) or not changes_nothing(snapshot, step.plan)
 
 
 async def _commit(tx: Tx, snapshot: Snapshot, deployment: DeploymentRecord, step: Step) -> None:
     """Raises OutOfDate."""
-    in_force = deployment.previous_release_id if step.rollout.reverting else deployment.release_id
-    changes: dict[str, Any] = {"target_release_id": in_force}
-    if step.succeeded:
-        changes["healthy_release_id"] = deployment.release_id
-    await change_container(tx, snapshot, step.plan.waiting, **changes)
+    await require_current(tx, snapshot)
     events = [*deployment.events, *(DeploymentEvent(tx.now, message) for message in step.messages)]
     stored = await deployments.change(
         tx,
@@ -85,4 +79,18 @@ async def _commit(tx: Tx, snapshot: Snapshot, deployment: DeploymentRecord, step
     )
     if not stored:
         raise OutOfDate(deployment.id)
-    await carry_out(tx, snapshot, snapshot.release(in_force), step.plan.commands)
+    changes = _in_force(snapshot, deployment, step)
+    if changes:
+        await containers.change(tx, snapshot.container.id, **changes)
+    await carry_out(tx, snapshot, step.plan)
+
+
+def _in_force(snapshot: Snapshot, deployment: DeploymentRecord, step: Step) -> dict[str, Any]:
+    """What the step changes about the container itself."""
+    changes: dict[str, Any] = {}
+    target = deployment.previous_release_id if step.rollout.reverting else deployment.release_id
+    if target != snapshot.container.target_release_id:
+        changes["target_release_id"] = target
+    if step.succeeded:
+        changes["healthy_release_id"] = deployment.release_id
+    return changes

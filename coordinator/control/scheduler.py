@@ -37,6 +37,7 @@ REST = 10
 """After a run that placed nothing, a run over the same instances waits this many times as long as it took: a cluster that is
 full and busy costs a tenth of a processor at most."""
 GIB = 2**30
+NO_OTHERS = Sum()
 
 Slot = tuple[str, int]
 V = TypeVar("V")
@@ -167,13 +168,10 @@ async def _load(
             held[volume.container_id, volume.slot].append(volume)
     vain = await occupancy.claimed_in_vain(conn, containers) if held else {}
     wishes = {each.id: _wish(each, templates[each.release_id], held, vain) for each in records}
-    others = await occupancy.of_others(conn, cluster_id, containers)
-    views = [
-        _node_view(each, presence, others.get(each.id, occupancy.Sum()))
-        for each in await nodes.of_cluster(conn, cluster_id)
-    ]
-    bound = [_bound(each) for each in await occupancy.of_containers(conn, cluster_id, containers)]
-    return _Snapshot(views, bound, wishes)
+    held_room = await occupancy.load(conn, cluster_id, containers)
+    found = await nodes.of_cluster(conn, cluster_id)
+    views = [_node_view(each, presence, held_room.others.get(each.id, NO_OTHERS)) for each in found]
+    return _Snapshot(views, [_bound(each) for each in held_room.occupants], wishes)
 
 
 def _wish(

@@ -11,8 +11,8 @@ from functools import partial
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.control.commands import OutOfDate
-from coordinator.control.dirty import DirtyContainers
+from coordinator.control.agenda import Agenda
+from coordinator.control.execution import OutOfDate
 from coordinator.control.loop import keep
 from coordinator.control.snapshots import Snapshot, load
 from coordinator.store.database import Store
@@ -36,23 +36,23 @@ class Sweep:
         self._name = name
         self._store = store
         self._clock = clock
-        self._dirty = DirtyContainers(store, clock)
+        self._agenda = Agenda(store, clock)
 
     async def run(self, mine: Mine, decide: Decide) -> None:
         try:
             await keep(self._name, partial(self._turn, mine, decide))
         finally:
-            self._dirty.close()
+            self._agenda.close()
 
     async def _turn(self, mine: Mine, decide: Decide, afresh: bool) -> None:
-        left = sorted(await self._dirty.take(afresh=afresh))
+        left = sorted(await self._agenda.take(everything=afresh))
         while left:
             part, left = set(left[:PART]), left[PART:]
             async with self._store.read() as conn:
                 chosen = await mine(conn, part)
                 snapshots = await load(conn, chosen) if chosen else {}
             for container_id in part - snapshots.keys():
-                self._dirty.look_at(container_id, None)
+                self._agenda.remind(container_id, None)
             async with asyncio.TaskGroup() as group:
                 for snapshot in snapshots.values():
                     group.create_task(self._decide(decide, snapshot))
@@ -60,11 +60,11 @@ class Sweep:
     async def _decide(self, decide: Decide, snapshot: Snapshot) -> None:
         container_id = snapshot.container.id
         try:
-            self._dirty.look_at(container_id, await decide(snapshot))
+            self._agenda.remind(container_id, await decide(snapshot))
         except OutOfDate:
-            self._dirty.look_again(container_id)
+            self._agenda.repeat(container_id)
         except StoreError:
             raise  # ends the turn: the loop starts over when the database is back
         except Exception:  # a defect met by one container's state; the others' turn goes on, and this one comes again
             log.exception("a container cannot be decided on", loop=self._name, container=container_id)
-            self._dirty.look_at(container_id, self._clock.wall() + PUT_OFF)
+            self._agenda.remind(container_id, self._clock.wall() + PUT_OFF)

@@ -172,7 +172,8 @@ class Slot:
 
     @property
     def doubled(self) -> bool:
-        return len(self.incoming) + len(self.outgoing) > 1
+        """Holds two, for as long as the incoming one is not ready: what is superfluous beyond that goes at once."""
+        return bool(self.incoming and self.outgoing) and not self.settled
 
     @property
     def last(self) -> InstanceView | None:

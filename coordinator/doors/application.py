@@ -10,6 +10,7 @@ from litestar.handlers import WebsocketRouteHandler
 from coordinator.doors import answers
 from coordinator.doors.auth import Authenticator
 from coordinator.doors.decode import MAX_BODY_BYTES
+from coordinator.doors.metrics_door import metrics_route
 from coordinator.doors.procedure_door import ProcedureDoor
 from coordinator.errors import DomainError
 from coordinator.procedures import ROUTERS
@@ -21,9 +22,13 @@ for _router in ROUTERS:  # importing them fills the table; here, because imports
 
 
 def make_app(services: Services, agents: Sequence[WebsocketRouteHandler] = ()) -> Litestar:
-    door = ProcedureDoor(services, Authenticator(services.store, services.clock))
+    authenticator = Authenticator(services.store, services.clock)
     return Litestar(
-        route_handlers=[door.handler(), *agents],
+        route_handlers=[
+            ProcedureDoor(services, authenticator).handler(),
+            metrics_route(services, authenticator),
+            *agents,
+        ],
         exception_handlers={
             DomainError: answers.from_domain,
             StoreError: answers.from_store,

@@ -11,5 +11,6 @@ ROUTERS = (
     "container",
     "container_actions",
     "container_reads",
+    "container_logs",
 )
 """The modules that declare procedures; importing them fills the table."""

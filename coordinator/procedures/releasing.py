@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from coordinator.core import rollout
 from coordinator.procedures.context import Context
 from coordinator.store import containers, deployments, releases
 from coordinator.store.containers import ContainerRecord
@@ -39,18 +40,19 @@ async def start(
 ) -> DeploymentRecord:
     """Move the container to `release`. What was under way is superseded; the declared number of replicas comes into force, and a
     stopped container starts: nobody deploys to look at nothing."""
+    running = await deployments.active_of(tx.conn, container.id)
+    healthy = _last_healthy(container, running)
     record = DeploymentRecord(
         id=new_id("dep"),
         container_id=container.id,
         kind=kind,
         release_id=release.id,
-        previous_release_id=container.healthy_release_id,
+        previous_release_id=healthy,
         status="in_progress",
         note=note,
         created_by=context.user.user_id,
         created_at=tx.now,
     )
-    running = await deployments.active_of(tx.conn, container.id)
     if running is not None:
         await deployments.change(
             tx,
@@ -65,8 +67,17 @@ async def start(
         tx,
         container.id,
         target_release_id=release.id,
+        healthy_release_id=healthy,
         replicas=container.declared_replicas,
         desired="running",
         last_deployed_at=tx.now,
     )
     return record
+
+
+def _last_healthy(container: ContainerRecord, running: DeploymentRecord | None) -> str | None:
+    """What a failed deployment returns to. A release whose instances were all healthy counts, even when a newer one comes before
+    its watch is over: the container said `running`, and going further back would end instances that serve."""
+    if running is not None and rollout.load(running.state).stage == "monitoring":
+        return running.release_id
+    return container.healthy_release_id

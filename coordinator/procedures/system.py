@@ -69,9 +69,7 @@ async def health(context: Context, data: Nothing) -> HealthView:
 @procedure("system.version", "GET", "public", rest="/system/version")
 async def versions(context: Context, data: Nothing) -> VersionView:
     """Versions of the coordinator, its language, its framework and the agent channel."""
-    return VersionView(
-        version=VERSION, python=platform.python_version(), channel=list(VERSIONS), litestar=_LITESTAR
-    )
+    return VersionView(version=VERSION, python=platform.python_version(), channel=list(VERSIONS), litestar=_LITESTAR)
 
 
 @procedure("system.whoami", "GET", "own", rest="/system/whoami")

@@ -6,7 +6,7 @@ values: they outlive their connection and may cross into any loop.
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, Table, insert, select
@@ -73,7 +73,7 @@ def _is_plain(hint: Any) -> bool:
 
 def _options(hint: Any) -> tuple[Any, ...]:
     """The alternatives of a union; a Literal of words is a str, and an alias of one too."""
-    if getattr(hint, "__origin__", None) is not None and repr(hint).startswith("typing.Literal"):
+    if get_origin(hint) is Literal:
         return (str,)
     arguments = get_args(hint) if type(None) in get_args(hint) else ()
     return tuple(option for argument in arguments for option in _options(argument)) or (hint,)

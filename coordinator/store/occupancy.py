@@ -1,14 +1,15 @@
 """What takes room on a cluster's nodes, read for placement.
 
 An instance holds its room from its assignment until it is over; one that is on its way out holds it until it is gone. A run that
-places one container beside thousands must not read those one by one: of containers with nothing to place, only sums are read.
+places one container beside thousands must not read those one by one: of containers with nothing to place, only sums are read. All
+of it is one statement, compiled once: it lies on the way from "declared" to "runs".
 """
 
-from collections import defaultdict
 from collections.abc import Collection
+from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import String, bindparam, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Record
@@ -16,13 +17,13 @@ from coordinator.store.tables import instance, node, volume
 from coordinator.store.writer import Tx
 from shared.spec.instance import TERMINAL, Phase
 
-_NO_PORTS = "[]"
-_TERMINAL = [int(phase) for phase in TERMINAL]
 _decode_ports = msgspec.json.Decoder(list[tuple[int, str]]).decode
-_c = instance.c
+_c, _v = instance.c, volume.c
 
 
 class Occupant(Record, frozen=True, kw_only=True):
+    """`new_volume_gb`: of volumes first placed with it, as long as it does not run yet: they do not show in the free disk."""
+
     id: str
     container_id: str
     node_id: str
@@ -32,11 +33,10 @@ class Occupant(Record, frozen=True, kw_only=True):
     memory_bytes: int
     host_ports: list[tuple[int, str]]
     new_volume_gb: int
-    """Of volumes first placed with it, as long as it does not run yet: they do not show in the node's free disk."""
 
 
 class Sum(Record, frozen=True, kw_only=True):
-    """Everything else on one node."""
+    """What the other containers hold on one node."""
 
     cpu_millis: int = 0
     memory_bytes: int = 0
@@ -45,54 +45,24 @@ class Sum(Record, frozen=True, kw_only=True):
     new_volume_gb: int = 0
 
 
-async def of_containers(conn: AsyncConnection, cluster_id: str, container_ids: Collection[str]) -> list[Occupant]:
-    here = (*_present(cluster_id), _c.container_id.in_(container_ids))
-    columns = (_c.id, _c.container_id, _c.node_id, _c.slot, _c.goal, _c.cpu_millis, _c.memory_bytes, _c.host_ports)
-    rows = (await conn.execute(select(*columns).where(*here))).all()
-    claimed = await _claimed(conn, here)
-    return [
-        Occupant(
-            id=row.id,
-            container_id=row.container_id,
-            node_id=row.node_id,
-            slot=row.slot,
-            goal=row.goal,
-            cpu_millis=row.cpu_millis,
-            memory_bytes=row.memory_bytes,
-            host_ports=_decode_ports(row.host_ports),
-            new_volume_gb=sum(size for _, size in claimed.get(row.id, ())),
-        )
-        for row in rows
-    ]
+class Occupancy(Record, frozen=True, kw_only=True):
+    """`others`: by node id."""
+
+    occupants: list[Occupant]
+    others: dict[str, Sum]
 
 
-async def of_others(conn: AsyncConnection, cluster_id: str, container_ids: Collection[str]) -> dict[str, Sum]:
-    """Node id → what all other containers hold there."""
-    here = (*_present(cluster_id), _c.container_id.not_in(container_ids))
-    sums = select(
-        _c.node_id,
-        func.sum(_c.cpu_millis).label("cpu"),
-        func.sum(_c.memory_bytes).label("memory"),
-        func.count().label("instances"),
-    )
-    rows = (await conn.execute(sums.where(*here).group_by(_c.node_id))).all()
-    ports: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for row in await conn.execute(select(_c.node_id, _c.host_ports).where(*here, _c.host_ports != _NO_PORTS)):
-        ports[row.node_id] += _decode_ports(row.host_ports)
-    disk: dict[str, int] = defaultdict(int)
-    for claims in (await _claimed(conn, here)).values():
-        for node_id, size in claims:
-            disk[node_id] += size
-    return {
-        row.node_id: Sum(
-            cpu_millis=int(row.cpu),
-            memory_bytes=int(row.memory),
-            count=row.instances,
-            host_ports=ports.get(row.node_id, []),
-            new_volume_gb=disk.get(row.node_id, 0),
-        )
-        for row in rows
-    }
+async def load(conn: AsyncConnection, cluster_id: str, container_ids: Collection[str]) -> Occupancy:
+    """One by one for these containers, in sum for all others."""
+    values = {"b_cluster": cluster_id, "b_containers": list(container_ids)}
+    occupants: list[Occupant] = []
+    others: dict[str, Sum] = {}
+    for row in await conn.execute(_load, values):
+        if row.own:
+            occupants.append(_occupant(row))
+        else:
+            others[row.node_id] = _added(others.get(row.node_id, _NOTHING), row)
+    return Occupancy(occupants=occupants, others=others)
 
 
 class Claim(Record, frozen=True, kw_only=True):
@@ -126,19 +96,63 @@ async def admitting(tx: Tx, cluster_id: str, node_ids: set[str]) -> set[str]:
     return {row.id for row in await tx.conn.execute(statement)}
 
 
-def _present(cluster_id: str) -> tuple[ColumnElement[bool], ...]:
-    return _c.cluster_id == cluster_id, _c.node_id.is_not(None), _c.phase.not_in(_TERMINAL)
-
-
-async def _claimed(conn: AsyncConnection, here: tuple[ColumnElement[bool], ...]) -> dict[str, list[tuple[str, int]]]:
-    """Instance id → (node id, GB) of volumes first placed with it that it may not have filled yet."""
-    v = volume.c
-    statement = (
-        select(_c.id, _c.node_id, v.size_gb)
-        .join(volume, (v.container_id == _c.container_id) & (v.slot == _c.slot) & (v.node_id == _c.node_id))
-        .where(*here, _c.phase < Phase.RUNNING, v.created_at == _c.assigned_at, v.size_gb.is_not(None))
+_NOTHING = Sum()
+_own = case((_c.container_id.in_(bindparam("b_containers", expanding=True)), _c.id), else_=literal("", String))
+_claims = (
+    select(_v.container_id, _v.slot, _v.node_id, _v.created_at, func.sum(_v.size_gb).label("gb"))
+    .group_by(_v.container_id, _v.slot, _v.node_id, _v.created_at)
+    .subquery()
+)
+_claimed = (
+    (_claims.c.container_id == _c.container_id)
+    & (_claims.c.slot == _c.slot)
+    & (_claims.c.node_id == _c.node_id)
+    & (_claims.c.created_at == _c.assigned_at)
+    & (_c.phase < int(Phase.RUNNING))
+)
+_load = (
+    # Grouped by ports too: those of others are needed as they are. In a group of its own, min() is the instance's own value.
+    select(
+        _own.label("own"),
+        _c.node_id,
+        _c.host_ports,
+        func.min(_c.container_id).label("container_id"),
+        func.min(_c.slot).label("slot"),
+        func.min(_c.goal).label("goal"),
+        func.sum(_c.cpu_millis).label("cpu"),
+        func.sum(_c.memory_bytes).label("memory"),
+        func.coalesce(func.sum(_claims.c.gb), 0).label("gb"),
+        func.count().label("instances"),
     )
-    claimed: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for row in await conn.execute(statement):
-        claimed[row.id].append((row.node_id, row.size_gb))
-    return claimed
+    .select_from(instance.outerjoin(_claims, _claimed))
+    .where(
+        _c.cluster_id == bindparam("b_cluster"),
+        _c.node_id.is_not(None),
+        _c.phase.not_in([int(phase) for phase in TERMINAL]),
+    )
+    .group_by("own", _c.node_id, _c.host_ports)
+)
+
+
+def _occupant(row: Any) -> Occupant:
+    return Occupant(
+        id=row.own,
+        container_id=row.container_id,
+        node_id=row.node_id,
+        slot=row.slot,
+        goal=row.goal,
+        cpu_millis=int(row.cpu),
+        memory_bytes=int(row.memory),
+        host_ports=_decode_ports(row.host_ports),
+        new_volume_gb=int(row.gb),
+    )
+
+
+def _added(known: Sum, row: Any) -> Sum:
+    return Sum(
+        cpu_millis=known.cpu_millis + int(row.cpu),
+        memory_bytes=known.memory_bytes + int(row.memory),
+        count=known.count + row.instances,
+        host_ports=[*known.host_ports, *_decode_ports(row.host_ports)],
+        new_volume_gb=known.new_volume_gb + int(row.gb),
+    )

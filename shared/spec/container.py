@@ -14,6 +14,7 @@ from shared.spec.quantity import byte_count, cpu_millis
 MAX_REPLICAS = 100
 MAX_ENV_BYTES = 32 * 1024
 """Keys and values together: an assignment must fit one 64 KiB frame."""
+MAX_PASSWORD = 4096
 MASK = "***"
 """What a secret value reads back as; writing it back keeps the stored value."""
 
@@ -43,7 +44,7 @@ class EnvVar(Part, frozen=True):
     """`secret` values rest encrypted, travel sealed to the node, and read back as `***`."""
 
     key: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$(?!\n)")]
-    value: Annotated[str, Meta(max_length=MAX_ENV_BYTES)] = ""
+    value: Annotated[str, Meta(max_length=2 * MAX_ENV_BYTES)] = ""  # a third longer once concealed: see `problems`
     secret: bool = False
 
 
@@ -132,7 +133,7 @@ class RegistryCredentials(Part, frozen=True):
     """Used to pull the image; the password is kept as a secret value is."""
 
     username: Text
-    password: Annotated[str, Meta(min_length=1, max_length=4096)]
+    password: Annotated[str, Meta(min_length=1, max_length=2 * MAX_PASSWORD)]  # as for `EnvVar.value`
 
 
 class Declaration(Part, frozen=True):
@@ -177,6 +178,8 @@ def problems(template: Template) -> Iterator[tuple[str, str]]:
         yield "strategy.maxSurge", "maxSurge and maxUnavailable cannot both be 0: nothing could ever be replaced"
     if sum(len(var.key) + len(var.value.encode()) for var in template.env) > MAX_ENV_BYTES:
         yield "env", f"keys and values together may not exceed {MAX_ENV_BYTES} bytes"
+    if template.credentials is not None and len(template.credentials.password.encode()) > MAX_PASSWORD:
+        yield "credentials.password", f"may not exceed {MAX_PASSWORD} bytes"
     if sum(len(word.encode()) for word in template.command) > 16 * 1024:
         yield "command", "may not exceed 16384 bytes in all"
 

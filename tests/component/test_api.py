@@ -5,8 +5,9 @@ No loop and no agent runs here: what is declared stays `pending`, which is just 
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from coordinator.procedures import bearer
 from coordinator.procedures.bootstrap import TOKEN_FILE, first_start
 from coordinator.procedures.context import Services
 from coordinator.procedures.table import TABLE
-from coordinator.store import organizations, users
+from coordinator.store import containers, organizations, users
 from coordinator.store.database import Store, Tx
 from coordinator.store.organizations import MembershipRecord
 from coordinator.store.users import ApiTokenRecord, UserRecord
@@ -96,7 +97,7 @@ async def api(store: Store, tmp_path: Path) -> AsyncIterator[Api]:
     )
     token = await first_start(store, vault, tmp_path)
     assert token is not None
-    transport = httpx.ASGITransport(make_app(services), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(cast("Any", make_app(services)), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://coordinator.test") as client:
         yield Api(client, store, token)
 
@@ -311,6 +312,18 @@ async def test_what_still_holds_containers_is_not_removed(api: Api, home: Home) 
         assert "containers" in error["message"]
 
 
+async def test_an_environment_goes_with_its_last_container(api: Api, home: Home) -> None:
+    environment = await api.call("environment.create", 201, projectId=home.project_id, name="staging")
+    made = await make(api, home, environmentId=environment["id"])
+    await api.call("environment.remove", 204, method="DELETE", environmentId=environment["id"])
+    after = await api.call("container.one", method="GET", containerId=made["id"])
+    assert after["status"] == "deleting"
+    listed = await api.call("environment.all", method="GET", projectId=home.project_id)
+    assert [one["name"] for one in listed] == ["production"]
+    await api.store.write(partial(containers.purge, container_id=made["id"]))
+    await api.call("environment.create", 201, projectId=home.project_id, name="staging")
+
+
 async def test_an_empty_cluster_says_what_to_do(api: Api, home: Home) -> None:
     cluster = await api.call("cluster.one", method="GET", clusterId=home.cluster_id)
     assert cluster["status"] == "provisioning"
@@ -331,3 +344,15 @@ async def test_a_defect_answers_with_a_reference_and_no_traceback(api: Api, monk
 async def test_health_is_public(api: Api) -> None:
     response = await api.client.get("/api/system.health")
     assert response.json()["result"]["data"]["status"] == "ok"
+
+
+async def test_metrics_count_only_what_is_the_callers(api: Api, home: Home) -> None:
+    await make(api, home)
+    assert (await api.client.get("/metrics")).status_code == 401
+    mine = await api.client.get("/metrics", headers={"Authorization": f"Bearer {api.token}"})
+    wanted = f'argosy_containers{{desired="running",organization="{home.organization_id}"}} 1.0'
+    assert wanted in mine.text
+    stranger = await api.as_user("stranger@example.test")
+    theirs = await api.client.get("/metrics", headers={"Authorization": f"Bearer {stranger.token}"})
+    assert home.organization_id not in theirs.text
+    assert "argosy_build_info" in theirs.text

@@ -67,11 +67,12 @@ class Seeds:
         self.project_id = new_id("proj")
         self.environment_id = new_id("env")
         self.cluster_id = new_id("cluster")
+        self.sealed_key = b"key"
 
     async def plant(self) -> "Seeds":
         async def unit(tx: Tx) -> None:
             organization = OrganizationRecord(
-                id=self.organization_id, name="Acme", sealed_key=b"key", created_at=tx.now
+                id=self.organization_id, name="Acme", sealed_key=self.sealed_key, created_at=tx.now
             )
             await organizations.insert(tx, organization)
             cluster = ClusterRecord(

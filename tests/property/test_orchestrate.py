@@ -67,7 +67,7 @@ def act(world: World, target: Target, cut: int | None) -> None:
         world.apply(plan.commands[: cut % (len(plan.commands) + 1)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(targets(), st.integers(0, 4), happenings(*BENIGN, *HARMFUL), st.randoms(use_true_random=False))
 def test_what_serves_stays_and_quiet_times_end_as_declared(
     target: Target, replicas: int, story: list[Happening], chance: object
@@ -98,7 +98,7 @@ def settle(world: World, target: Target) -> None:
     raise AssertionError("does not settle")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(targets(), st.integers(0, 4), happenings(*BENIGN, *HARMFUL), st.randoms(use_true_random=False))
 def test_order_and_repetition_of_facts_do_not_matter(
     target: Target, replicas: int, story: list[Happening], chance: object
@@ -117,7 +117,7 @@ def test_order_and_repetition_of_facts_do_not_matter(
     assert (again.wake_at, again.waiting) == (plan.wake_at, plan.waiting)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(targets(), st.integers(0, 4), happenings(*BENIGN, *HARMFUL))
 def test_a_plan_never_retires_what_is_gone_nor_fills_what_is_full(
     target: Target, replicas: int, story: list[Happening]
@@ -140,7 +140,7 @@ def test_a_plan_never_retires_what_is_gone_nor_fills_what_is_full(
         world.apply(plan.commands, plan.waiting)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(targets(), st.integers(0, 4), happenings(*BENIGN, *HARMFUL))
 def test_stopping_keeps_what_ran_and_removing_leaves_nothing(
     target: Target, replicas: int, story: list[Happening]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coordinator.core.filters import refusal
 from coordinator.core.place import Placement, place
-from coordinator.core.room import Ask, Bound, Demand, NodeView, Pending, Room
+from coordinator.core.room import Ask, Bound, Demand, NodeView, Pending, Room, Taken
 from shared.spec.reason import UNPLACED
 
 Cluster = tuple[list[NodeView], list[Bound], list[Pending]]
@@ -152,6 +152,28 @@ def test_the_order_of_the_input_is_irrelevant(cluster: Cluster, random: Random) 
     nodes, bound, pending = cluster
     shuffled = random.sample(nodes, len(nodes)), random.sample(bound, len(bound)), random.sample(pending, len(pending))
     assert place(*shuffled) == place(*cluster)
+
+
+@given(clusters())
+def test_of_containers_with_nothing_to_place_only_the_sum_matters(cluster: Cluster) -> None:
+    nodes, bound, pending = cluster
+    wanted = {each.ask.demand.container_id for each in pending[:1]}
+    pending = [each for each in pending if each.ask.demand.container_id in wanted]
+    others = [old for old in bound if old.demand.container_id not in wanted]
+    known = [old for old in bound if old.demand.container_id in wanted]
+
+    def summed(node: NodeView) -> NodeView:
+        here = [old for old in others if old.node_id == node.node_id]
+        taken = Taken(
+            cpu_millis=sum(old.demand.cpu_millis for old in here),
+            memory_bytes=sum(old.demand.memory_bytes for old in here),
+            disk_bytes=sum(old.disk_bytes for old in here),
+            ports=frozenset(port for old in here for port in old.demand.ports),
+            count=len(here),
+        )
+        return replace(node, taken=taken)
+
+    assert place([summed(node) for node in nodes], known, pending) == place(nodes, bound, pending)
 
 
 @given(clusters())

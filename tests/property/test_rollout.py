@@ -147,7 +147,7 @@ def plays(draw: st.DrawFn, *, bad: bool | None = None) -> Play:
     return Play(release, earlier, draw(st.integers(0, 4)), bad=spoilt)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plays(), happenings(*BENIGN, *HARMFUL, "cancel"))
 def test_it_ends_and_what_it_promises_holds_all_the_way(play: Play, story: list[Happening]) -> None:
     play.live(story)
@@ -166,7 +166,7 @@ def test_it_ends_and_what_it_promises_holds_all_the_way(play: Play, story: list[
         assert play.rollout.error
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plays(bad=False), happenings(*BENIGN))
 def test_a_good_release_in_a_quiet_world_succeeds(play: Play, story: list[Happening]) -> None:
     replicas = play.world.view.replicas
@@ -178,7 +178,7 @@ def test_a_good_release_in_a_quiet_world_succeeds(play: Play, story: list[Happen
     assert_kept_serving(play, replicas)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plays(bad=True), happenings(*BENIGN))
 def test_a_bad_release_never_takes_over(play: Play, story: list[Happening]) -> None:
     replicas = play.world.view.replicas
@@ -201,7 +201,7 @@ def assert_kept_serving(play: Play, replicas: int) -> None:
         assert play.fewest >= floor(play.release, replicas)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plays(), happenings(*BENIGN, "crash", "reject"))
 def test_total_never_exceeds_declared_plus_surge(play: Play, story: list[Happening]) -> None:
     """Without nodes that come back and without scaling, whatever runs was asked for by a command."""
@@ -211,7 +211,7 @@ def test_total_never_exceeds_declared_plus_surge(play: Play, story: list[Happeni
         assert len(counted(play.world.view)) <= most
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plays(), happenings(*BENIGN, *HARMFUL))
 def test_looking_again_at_the_same_facts_changes_nothing(play: Play, story: list[Happening]) -> None:
     play.live(story)

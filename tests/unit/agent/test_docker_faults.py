@@ -58,6 +58,7 @@ SAID: list[tuple[Doing, int, str, str, bool]] = [
     ("start", 409, "container is marked for removal and cannot be started", reason.ENGINE_ERROR, True),
     ("start", 404, "No such container: abc", reason.REMOVED_OUTSIDE, True),
     ("start", 500, "something nobody ever saw", reason.ENGINE_ERROR, True),
+    ("other", 501, "configured logging driver does not support reading", reason.ENGINE_ERROR, False),
     ("other", 409, "remove vol: volume is in use - [abc]", reason.ENGINE_ERROR, True),
 ]  # fmt: skip
 
