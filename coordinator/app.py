@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,7 +61,7 @@ async def serve(settings: Settings) -> None:
 async def _run(settings: Settings, store: Store, vault: Vault, clock: Clock, listener: socket.socket) -> None:
     hub_keys = await keys.load(store, vault)
     secret = await first_start(store, vault, settings.data_dir)
-    if secret is not None:
+    if secret is not None and sys.stdout.isatty():  # a journal is no place for it; the file is there for everybody else
         print(f"admin token (shown once): {secret}", flush=True)  # noqa: T201 — for the person who starts it by hand
     book, samples, broker = LeaseBook(), Samples(), LogBroker(clock)
     hub = Hub(HubParts(store, vault, hub_keys, book, samples, broker, clock))

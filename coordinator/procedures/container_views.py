@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from coordinator.control import snapshots
 from coordinator.control.snapshots import Snapshot
 from coordinator.core.explain import container_status, instance_status
+from coordinator.errors import NotFound
 from coordinator.procedures import declaring
 from coordinator.procedures.inputs import View
 from coordinator.store import releases
@@ -147,7 +148,11 @@ async def rows(conn: AsyncConnection, records: list[ContainerRecord], now: float
 
 
 async def detail(conn: AsyncConnection, record: ContainerRecord, now: float) -> ContainerDetail:
-    return _detail((await snapshots.load(conn, [record.id]))[record.id], now)
+    """Raises NotFound when it has gone since the record was read."""
+    snapshot = (await snapshots.load(conn, [record.id])).get(record.id)
+    if snapshot is None:
+        raise NotFound("container not found")
+    return _detail(snapshot, now)
 
 
 async def deployment_view(conn: AsyncConnection, record: DeploymentRecord) -> DeploymentView:
