@@ -1,11 +1,13 @@
 """Settings from flags, then from the environment, then from defaults; checked here, once, so that nothing later meets a bad one.
 
-Every refusal is one line that names the option and its variable: it is read in a journal, by somebody in a hurry.
+Every refusal is one line that names the option and its variable: it is read in a journal, by somebody in a hurry. Read by hand:
+`argparse` would stay in memory, a MiB on every node, for eight options.
 """
 
-import argparse
 import ipaddress
 import os
+import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from shared.wire import join
 ENDPOINT = "/agent/v1"
 _SYSTEM_POLICY = Path("/etc/argosy/policy.toml")
 _SOCKETS = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_ENGINES = ("unix", "tcp", "http", "https")
+_ENGINES = ("unix", "tcp", "http")
 _OPTIONS: dict[str, tuple[str, str, str, str]] = {
     "coordinator": ("ARGOSY_COORDINATOR", "", "URL", "the coordinator: http(s)://host:port or ws(s)://host:port"),
     "join": ("ARGOSY_JOIN", "", "TOKEN", "join token, needed once: until this node has its identity"),
@@ -56,7 +58,11 @@ class Settings:
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Raises SettingsError. `--help` and `--version` print and raise SystemExit."""
-    given = _parser().parse_args(arguments)
+    if {"--help", "-h"} & {*arguments}:
+        _print_and_leave(_help())
+    if "--version" in arguments:
+        _print_and_leave(VERSION)
+    given, labels = _read(arguments)
     values = {name: _value(given, name, environment) for name in _OPTIONS}
     state_dir = Path(values["state-dir"]).absolute()
     return Settings(
@@ -65,7 +71,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         state_dir=state_dir,
         docker_host=_docker_host(values["docker-host"]),
         address=_address(values["address"]),
-        labels=_labels(given.label, environment.get("ARGOSY_LABELS", "")),
+        labels=_labels(labels, environment.get("ARGOSY_LABELS", "")),
         log_level=_log_level(values["log-level"]),
         policy=_policy(values["policy"], state_dir),
     )
@@ -75,27 +81,56 @@ def from_process(arguments: Sequence[str]) -> Settings:
     return parse(arguments, os.environ)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(message)
+def _read(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """(option → value, labels)."""
+    values: dict[str, str] = {}
+    labels: list[str] = []
+    words = deque(arguments)
+    while words:
+        word = words.popleft()
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in (*_OPTIONS, "label"):
+            raise SettingsError(f"{word!r} is no option of the agent; --help lists them")
+        found = [value] if equals else _following(words, name)
+        if name == "label":
+            labels += found
+        else:
+            values[name] = found[0]
+    return values, labels
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="argosy-agent", description="Run this machine as a node of Argosy.", allow_abbrev=False)
+def _following(words: deque[str], name: str) -> list[str]:
+    """What belongs to an option: one word, and for `--label` all up to the next option."""
+    found: list[str] = []
+    while words and not (found and name != "label") and (not words[0].startswith("--")):
+        found.append(words.popleft())
+    if not found:
+        raise SettingsError(f"--{name} needs a value")
+    return found
+
+
+def _print_and_leave(text: str) -> NoReturn:
+    sys.stdout.write(f"{text}\n")
+    raise SystemExit(0)
+
+
+def _help() -> str:
+    lines = [
+        "usage: argosy-agent --coordinator URL [--join TOKEN] [option VALUE ...]",
+        "",
+        "Run this machine as a node of Argosy.",
+        "",
+    ]
     for name, (variable, default, metavar, text) in _OPTIONS.items():
         shown = f", default {default}" if default else ""
-        parser.add_argument(f"--{name}", metavar=metavar, help=f"{text} ({variable}{shown})".replace("%", "%%"))
-    parser.add_argument(
-        "--label", metavar="K=V", nargs="+", action="extend", default=[], help="node labels (ARGOSY_LABELS: k=v,k2=v2)"
-    )
-    parser.add_argument("--version", action="version", version=VERSION)
-    return parser
+        lines.append(f"  --{name} {metavar:<{16 - len(name)}} {text} ({variable}{shown})")
+    lines.append("  --label K=V ...     labels of this node (ARGOSY_LABELS: k=v,k2=v2)")
+    return "\n".join([*lines, "  --version", "  --help"])
 
 
-def _value(given: argparse.Namespace, name: str, environment: Mapping[str, str]) -> str:
+def _value(given: Mapping[str, str], name: str, environment: Mapping[str, str]) -> str:
     variable, default, _, _ = _OPTIONS[name]
-    flag: str | None = getattr(given, name.replace("-", "_"))
-    return (flag if flag is not None else environment.get(variable) or default).strip()
+    return given.get(name, environment.get(variable) or default).strip()
 
 
 def _wrong(name: str, why: str) -> SettingsError:

@@ -16,6 +16,7 @@ from agent.link.lanes import Lanes
 from agent.link.node import Node
 from agent.link.retry import Ending
 from shared.kit.clock import Clock
+from shared.kit.together import together
 from shared.kit.wakeup import Wakeup
 from shared.wire.closing import CloseReason, by_code
 from shared.wire.codec import FrameError, decode_from_hub, encode
@@ -72,9 +73,7 @@ class Pump:
         over = _OverError(None)
         self._lanes.control(*self._session.take_outgoing())
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for part in (self._read(), self._write(), self._watch(), self._leave()):
-                    tasks.create_task(part)
+            await together(self._read(), self._write(), self._watch(), self._leave())
         except* _OverError as group:
             over = _first(group)
         finally:

@@ -16,6 +16,7 @@ from agent.reconcile.view import View
 from agent.runtime.base import Runtime
 from shared.kit.backoff import Backoff
 from shared.kit.clock import Clock
+from shared.kit.together import together
 from shared.kit.wakeup import DirtySet
 from shared.spec.reason import Reason
 
@@ -81,9 +82,7 @@ class Watch:
             await asyncio.sleep(backoff.next_delay())
 
     async def _follow(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen())
-            group.create_task(self._refresh())
+        await together(self._listen(), self._refresh())
 
     async def _listen(self) -> None:
         async for event in self._runtime.events():

@@ -4,7 +4,6 @@ A turn reads one snapshot for many containers and lets their writes share the wr
 decision cannot cope with must not keep the others from theirs: that is logged in full, and tried again later.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -18,6 +17,7 @@ from coordinator.control.snapshots import Snapshot, load
 from coordinator.store.database import Store
 from coordinator.store.errors import StoreError
 from shared.kit.clock import Clock
+from shared.kit.together import together
 
 Mine = Callable[[AsyncConnection, set[str]], Awaitable[set[str]]]
 """Which of these containers are this loop's."""
@@ -53,9 +53,7 @@ class Sweep:
                 snapshots = await load(conn, chosen) if chosen else {}
             for container_id in part - snapshots.keys():
                 self._agenda.remind(container_id, None)
-            async with asyncio.TaskGroup() as group:
-                for snapshot in snapshots.values():
-                    group.create_task(self._decide(decide, snapshot))
+            await together(*(self._decide(decide, snapshot) for snapshot in snapshots.values()))
 
     async def _decide(self, decide: Decide, snapshot: Snapshot) -> None:
         container_id = snapshot.container.id

@@ -163,6 +163,8 @@ def _progress(instance: InstanceView) -> Reason:
             return Reason(DEPLOYING, "pulls its image")
         case Phase.STARTING:
             return Reason(DEPLOYING, "is starting")
+        case Phase.RUNNING if instance.unheard:
+            return Reason(STARTING, "on a node that is back and has not reported it yet")
         case Phase.RUNNING:
             return Reason(STARTING, "runs, and its health check has not passed yet")
         case Phase.STOPPED | Phase.FAILED | Phase.REJECTED | Phase.REMOVED:

@@ -215,7 +215,7 @@ def _moves(slot: Slot, *, replaces: bool) -> bool:
 
 def _tidy(slot: Slot) -> Iterator[Command]:
     """Everything in the slot that something better has made needless."""
-    yield from _retire(slot.incoming[1:], "another instance fills its slot")
+    yield from _retire((each for each in slot.incoming[1:] if not each.unheard), "another instance fills its slot")
     if slot.settled:
         yield from _retire(slot.outgoing, "replaced")
         yield from _retire((each for each in slot.astray if each.revision != slot.target.revision), "replaced")

@@ -77,11 +77,11 @@ class _Floor:
         for each in members:
             room = self._at_home(each) if ask.home is not None else self._choose(row, each)
             if room is not None:
-                row.count(room)
+                row.count(room, each.slot)
                 room.take(ask.demand, each.slot, ask.disk_bytes)
                 self._holding[ask.demand.container_id].add(room.node_id)
             answers.append(room)
-        if None in answers and ask.home is None:
+        if None in answers:
             self._hopeless.add(anonymous)
         row.close()
         return answers
@@ -155,18 +155,26 @@ class _Row:
                 heapreplace(self._heap, fresh[0])
         return None
 
-    def count(self, room: Room) -> None:
-        if self._ask.demand.spread is not None:
+    def count(self, room: Room, slot: int) -> None:
+        """To be called before the slot is laid down there."""
+        if self._ask.demand.spread is not None and not self._is_there(room, slot):
             self._by_value[_value(room, self._ask)] += 1
 
     def is_worse(self, previous: Room, slot: int, best: Room) -> bool:
-        """Whether going back would leave the container less evenly spread. The slot's own last instance does not count."""
+        """Whether going back would leave the container less evenly spread, once the slot's last instance is gone."""
         if self._ask.demand.pack:
             return True
-        container = self._ask.demand.container_id
-        still_there = slot in previous.slots.get(container, ())
-        there = (self._by_value[_value(previous, self._ask)] - still_there, previous.own(container) - still_there)
-        return there > (self._by_value[_value(best, self._ask)], best.own(container))
+        leaves = previous if self._is_there(previous, slot) else None
+        return self._evenness(previous, leaves) > self._evenness(best, leaves)
+
+    def _evenness(self, room: Room, leaves: Room | None) -> tuple[int, int]:
+        by_value, own = self._by_value[_value(room, self._ask)], room.own(self._ask.demand.container_id)
+        if leaves is None:
+            return by_value, own
+        return by_value - (_value(room, self._ask) == _value(leaves, self._ask)), own - (room is leaves)
+
+    def _is_there(self, room: Room, slot: int) -> bool:
+        return slot in room.slots.get(self._ask.demand.container_id, ())
 
     def close(self) -> None:
         for _, line in self._lines:

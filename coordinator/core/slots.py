@@ -62,6 +62,11 @@ class InstanceView:
         return self.goal == "run" and self.phase is Phase.RUNNING and self.health == "healthy" and not self.lost
 
     @property
+    def unheard(self) -> bool:
+        """Ran when its node was lost; the node is back, and its report, which decides which copy stays, is on the way."""
+        return self.phase is Phase.RUNNING and self.health == "unknown" and not self.lost
+
+    @property
     def holding(self) -> bool:
         """Its engine container may exist and run on a node that is heard of."""
         return not self.ended and self.phase is not Phase.PENDING and not self.lost

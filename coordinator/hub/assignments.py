@@ -4,17 +4,14 @@ Plaintext secrets exist here for the time of one call. What cannot be told (a se
 for a frame) becomes a reason instead, and never stops the rest of the set.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.store import containers, instances, organizations, releases
-from coordinator.store.containers import ContainerRecord
 from coordinator.store.instances import InstanceRecord
-from coordinator.store.releases import ReleaseRecord
+from coordinator.store.orders import Order
 from coordinator.store.vault import REGISTRY_KEY, Compartment, Vault, VaultError, env_context
 from shared.kit.seal import SealError, seal
 from shared.spec.container import HealthCheck, Template, all_ports
@@ -40,31 +37,23 @@ class Built:
     refused: dict[str, Reason] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Sources:
-    instances: Mapping[str, InstanceRecord]
-    containers: Mapping[str, ContainerRecord]
-    releases: Mapping[str, ReleaseRecord]
-    compartments: Mapping[str, Compartment | VaultError]
-
-
-async def build(
-    conn: AsyncConnection, vault: Vault, to: Recipient, instance_ids: Iterable[str], *, complete: bool
-) -> Built:
+def build(vault: Vault, to: Recipient, orders: Iterable[Order], *, complete: bool) -> Built:
     """`complete`: for a set rather than a delta. What is over there and should run is then named as to be kept stopped, because a
     node that has lost its journal would start it afresh."""
-    sources = await _load(conn, vault, list(instance_ids))
+    compartments = _Compartments(vault)
     built = Built()
-    for instance_id, record in sorted(sources.instances.items()):
-        goal: Goal = "stop" if complete and record.goal == "run" and record.phase in TERMINAL else record.goal
+    for order in orders:
+        goal: Goal = "stop" if complete and order.goal == "run" and order.phase in TERMINAL else order.goal
         try:
-            assignment = _assignment(sources, record, goal, to)
+            # A tombstone needs no secrets: it must reach the node even when they no longer open.
+            sealed = b"" if goal == "remove" else _sealed(order, compartments, to)
+            assignment = _assignment(order, goal, sealed)
             _check_size(assignment)
         except (SealError, VaultError, ValueError) as error:
-            log.error("secrets of an instance cannot be read", instance=instance_id, error=str(error))
-            built.refused[instance_id] = Reason(SECRETS_UNREADABLE, f"its secrets cannot be read: {error}")
+            log.error("secrets of an instance cannot be read", instance=order.id, error=str(error))
+            built.refused[order.id] = Reason(SECRETS_UNREADABLE, f"its secrets cannot be read: {error}")
         except FrameError as error:
-            built.refused[instance_id] = Reason(INVALID, f"its declaration is too large to be sent: {error}")
+            built.refused[order.id] = Reason(INVALID, f"its declaration is too large to be sent: {error}")
         else:
             built.assignments.append(assignment)
     return built
@@ -136,62 +125,50 @@ def _health_check(template: Template) -> HealthCheck | None:
     return msgspec.structs.replace(check, port=template.port)
 
 
-async def _load(conn: AsyncConnection, vault: Vault, instance_ids: list[str]) -> _Sources:
-    found = await instances.of_ids(conn, instance_ids) if instance_ids else {}
-    holders = await containers.of_ids(conn, {record.container_id for record in found.values()}) if found else {}
-    frozen = await releases.of_ids(conn, {record.release_id for record in found.values()}) if found else {}
-    compartments: dict[str, Compartment | VaultError] = {}
-    for organization_id in sorted({record.organization_id for record in found.values()}):
-        compartments[organization_id] = await _unlock(conn, vault, organization_id)
-    return _Sources(found, holders, frozen, compartments)
+class _Compartments:
+    """Each organisation's, unlocked when first needed: an instance without secrets never needs it."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._open: dict[str, Compartment] = {}
+
+    def of(self, order: Order) -> Compartment:
+        """Raises VaultError."""
+        if order.sealed_key is None:
+            raise VaultError("their organisation is gone")
+        found = self._open.get(order.organization_id)
+        if found is None:
+            found = self._open[order.organization_id] = self._vault.unlock(order.sealed_key, order.organization_id)
+        return found
 
 
-async def _unlock(conn: AsyncConnection, vault: Vault, organization_id: str) -> Compartment | VaultError:
-    """An error is kept until a secret is really needed."""
-    organization = await organizations.get(conn, organization_id)
-    if organization is None:
-        return VaultError("their organisation is gone")
-    try:
-        return vault.unlock(organization.sealed_key, organization_id)
-    except VaultError as error:
-        return error
-
-
-def _assignment(sources: _Sources, record: InstanceRecord, goal: Goal, to: Recipient) -> Assignment:
-    container, release = sources.containers[record.container_id], sources.releases[record.release_id]
-    template = release.template
-    # A tombstone needs no secrets: it must reach the node even when they no longer open.
-    sealed = b"" if goal == "remove" else _sealed(template, record, sources.compartments[record.organization_id], to)
-    volumes = [volume for volume in template.volumes if volume.host_path is None] if record.remove_volumes else []
+def _assignment(order: Order, goal: Goal, sealed: bytes) -> Assignment:
+    volumes = [volume for volume in order.template.volumes if volume.host_path is None] if order.remove_volumes else []
     return Assignment(
-        instance_id=record.id,
-        container_id=record.container_id,
-        container_name=container.name,
-        slot=record.slot,
-        revision=record.revision,
-        spec_hash=release.spec_hash,
+        instance_id=order.id,
+        container_id=order.container_id,
+        container_name=order.container_name,
+        slot=order.slot,
+        revision=order.revision,
+        spec_hash=order.spec_hash,
         goal=goal,
-        spec=resolve(template, record.container_id, record.slot, sealed),
-        remove_volumes=[volume_name(record.container_id, record.slot, volume.name) for volume in volumes],
+        spec=resolve(order.template, order.container_id, order.slot, sealed),
+        remove_volumes=[volume_name(order.container_id, order.slot, volume.name) for volume in volumes],
     )
 
 
-def _sealed(template: Template, record: InstanceRecord, compartment: Compartment | VaultError, to: Recipient) -> bytes:
-    secret = [var for var in template.env if var.secret]
-    credentials = template.credentials
+def _sealed(order: Order, compartments: _Compartments, to: Recipient) -> bytes:
+    secret = [var for var in order.template.env if var.secret]
+    credentials = order.template.credentials
     if not secret and credentials is None:
         return b""
-    if isinstance(compartment, VaultError):
-        raise compartment
-    container_id = record.container_id
+    reveal, place = compartments.of(order).reveal, order.container_id
     plain = InstanceSecrets(
-        env={var.key: compartment.reveal(var.value, env_context(container_id, var.key)) for var in secret},
+        env={var.key: reveal(var.value, env_context(place, var.key)) for var in secret},
         username=credentials.username if credentials else "",
-        password=compartment.reveal(credentials.password, env_context(container_id, REGISTRY_KEY))
-        if credentials
-        else "",
+        password=reveal(credentials.password, env_context(place, REGISTRY_KEY)) if credentials else "",
     )
-    return seal(to.sealing_key, msgspec.msgpack.encode(plain), record.id.encode())
+    return seal(to.sealing_key, msgspec.msgpack.encode(plain), order.id.encode())
 
 
 def _check_size(assignment: Assignment) -> None:

@@ -47,10 +47,12 @@ def check_known(node: NodeRecord | None) -> NodeRecord:
 
 async def admit(tx: Tx, hello: AgentHello) -> Admitted:
     """The caller has checked the signature. Raises RefusedError."""
-    node = check_known(await nodes.get(tx.conn, hello.node_id))
-    epoch = await nodes.next_epoch(tx, node.id, hello.epoch)
+    node = await nodes.open_session(tx, hello.node_id, hello.epoch)
+    if node is None:
+        raise RefusedError(CloseReason.REVOKED)
     facts = await _note(tx, node, hello)
-    await reports.rebase(tx, node.id, hello.held, journal_lost=hello.sequence is None)
+    if hello.held or hello.sequence is None:
+        await reports.rebase(tx, node.id, hello.held, journal_lost=hello.sequence is None)
     holding = await reports.judge(tx, node.organization_id, node.id, hello.held)
     # A new number makes the agent's own differ, so that a complete set follows: with the tombstones of what it must not hold, or
     # with all secrets sealed to its new key.
@@ -59,7 +61,7 @@ async def admit(tx: Tx, hello: AgentHello) -> Admitted:
         await nodes.touch_assignments(tx, [node.id])
     return Admitted(
         node=msgspec.structs.replace(node, sealing_key=hello.sealing_key),
-        epoch=epoch,
+        epoch=node.epoch,
         sequence=node.assignment_seq + renumbered,
         facts=facts,
         doomed=holding.doomed,

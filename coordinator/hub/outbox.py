@@ -8,16 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from coordinator.hub.assignments import Built, Recipient, build, parts, tombstone
-from coordinator.store import nodes, reports
+from coordinator.store import orders
 from coordinator.store.database import Store
 from coordinator.store.instances import InstanceRecord
+from coordinator.store.orders import Keys
 from coordinator.store.vault import Vault
 from shared.spec.instance import Assignment
 from shared.spec.reason import Reason
 from shared.wire.codec import FrameError, encode
 from shared.wire.frames import AssignmentDelta, AssignmentSet
-
-_Keys = dict[str, tuple[str, bool]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Outbox:
         self._vault = vault
         self._to = to
         self._held = held
-        self._sent: _Keys | None = None
+        self._sent: Keys | None = None
         self._needed = False
         self._doomed = {record.id: tombstone(record) for record in doomed}
         self._forget: set[str] = set()
@@ -59,16 +58,17 @@ class Outbox:
         if self._needed:  # cleared before the first wait: one that comes meanwhile counts for the next call
             self._held, self._sent, self._needed = None, None, False
         async with self._store.read() as conn:
-            stored = await nodes.sequence(conn, self._to.node_id)
-            if stored is None:  # removed meanwhile: the session is about to be closed
+            standing = await orders.standing(conn, self._to.node_id)
+            if standing is None:  # removed meanwhile: the session is about to be closed
                 return Sending()
-            keys = await reports.assignment_keys(conn, self._to.node_id)
+            stored, keys = standing.sequence, standing.keys
             complete = self._sent is None
             if complete and self._held == stored and not self._doomed:
                 self._sent, self.sequence = keys, stored
                 complete = False
-            changed = keys.keys() if complete else [key for key in keys if (self._sent or {}).get(key) != keys[key]]
-            built = await build(conn, self._vault, self._to, changed, complete=complete)
+            known = {} if complete else (self._sent or {})
+            changed = await orders.of_instances(conn, [key for key in keys if known.get(key) != keys[key]])
+        built = build(self._vault, self._to, changed, complete=complete)
         sending = self._set(stored, built) if complete else self._delta(stored, keys, built)
         if sending is None:
             self.need_set()
@@ -83,7 +83,7 @@ class Outbox:
         frames = [encode(AssignmentSet(stored, part, part == last, piece)) for part, piece in enumerate(pieces)]
         return Sending(frames, built.refused)
 
-    def _delta(self, stored: int, keys: _Keys, built: Built) -> Sending | None:
+    def _delta(self, stored: int, keys: Keys, built: Built) -> Sending | None:
         """None when it does not fit a frame."""
         assert self.sequence is not None
         forget = sorted({*(self._sent or {})} - {*keys} | self._forget)

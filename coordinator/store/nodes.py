@@ -151,11 +151,18 @@ async def revoke(tx: Tx, node_id: str) -> bool:
     return row is not None
 
 
-async def next_epoch(tx: Tx, node_id: str, seen_by_node: int) -> int:
-    """The epoch of a new session: greater than any the database or the node ever saw."""
+async def open_session(tx: Tx, node_id: str, seen_by_node: int) -> NodeRecord | None:
+    """Give the node its next epoch, greater than any the database or the node ever saw; the record has it already. None when the
+    node is gone or removed."""
     newest = func.greatest if tx.conn.dialect.name == "postgresql" else func.max
-    statement = update(node).where(node.c.id == node_id).values(epoch=newest(node.c.epoch, seen_by_node) + 1)
-    return (await tx.conn.execute(statement.returning(node.c.epoch))).scalar_one()  # type: ignore[no-any-return]
+    statement = (
+        update(node)
+        .where(node.c.id == node_id, node.c.revoked_at.is_(None))
+        .values(epoch=newest(node.c.epoch, seen_by_node) + 1)
+        .returning(*nodes.columns)
+    )
+    row = (await tx.conn.execute(statement)).first()
+    return None if row is None else nodes.load(row)
 
 
 async def epoch(conn: AsyncConnection, node_id: str) -> int | None:
@@ -168,12 +175,6 @@ async def sequences(conn: AsyncConnection) -> dict[str, int]:
     """Node id → number of its assignment set, of all nodes that have not been removed."""
     found = await conn.execute(select(node.c.id, node.c.assignment_seq).where(node.c.revoked_at.is_(None)))
     return {row.id: row.assignment_seq for row in found}
-
-
-async def sequence(conn: AsyncConnection, node_id: str) -> int | None:
-    """The number of one node's assignment set; None when it is gone or removed."""
-    statement = select(node.c.assignment_seq).where(node.c.id == node_id, node.c.revoked_at.is_(None))
-    return (await conn.execute(statement)).scalar()
 
 
 async def touch_assignments(tx: Tx, node_ids: Iterable[str]) -> None:

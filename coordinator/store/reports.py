@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store import nodes, releases
 from coordinator.store.instances import InstanceRecord, instances
-from coordinator.store.tables import instance
+from coordinator.store.tables import instance, node
 from coordinator.store.writer import Tx
 from shared.spec.instance import TERMINAL, InstanceReport, Phase, may_write, supersedes
 from shared.spec.reason import Reason
@@ -60,10 +60,10 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 async def apply_reports(tx: Tx, node_id: str, epoch: int, reports: Iterable[InstanceReport]) -> Applied:
-    if await nodes.epoch(tx.conn, node_id) != epoch:
-        return Applied(current=False)
     latest = {report.instance_id: report for report in reports}
-    known = await _bound(tx.conn, node_id, latest)
+    newest, known = await _bound(tx.conn, node_id, latest)
+    if newest != epoch:
+        return Applied(current=False)
     accepted = [(known[key], report) for key, report in latest.items() if key in known and accepts(known[key], report)]
     await _store(tx, node_id, [pair for pair in accepted if _differs(*pair)])
     strangers = {key: report.phase is Phase.REMOVED for key, report in latest.items() if key not in known}
@@ -93,7 +93,7 @@ def accepts(known: InstanceRecord, report: InstanceReport) -> bool:
 
 async def reject(tx: Tx, node_id: str, reasons: Mapping[str, Reason]) -> None:
     """End instances in the node's place that cannot even be sent to it."""
-    known = await _bound(tx.conn, node_id, reasons)
+    _, known = await _bound(tx.conn, node_id, reasons)
     reports = [
         (record, InstanceReport(key, max(1, record.attempt), Phase.REJECTED, reason=reasons[key]))
         for key, record in known.items()
@@ -132,12 +132,19 @@ async def rebase(tx: Tx, node_id: str, held: Iterable[Held], *, journal_lost: bo
     return len(behind)
 
 
-async def _bound(conn: AsyncConnection, node_id: str, keys: Iterable[str]) -> dict[str, InstanceRecord]:
+async def _bound(
+    conn: AsyncConnection, node_id: str, keys: Iterable[str]
+) -> tuple[int | None, dict[str, InstanceRecord]]:
+    """The epoch of the node's newest session, and those of `keys` that are bound to it: one statement, as reports are many."""
+    newest = select(node.c.epoch).where(node.c.id == node_id, node.c.revoked_at.is_(None)).scalar_subquery()
+    epoch: int | None = None
     found: dict[str, InstanceRecord] = {}
     for part in _parts(list(keys)):
-        statement = instances.select(_c.id.in_(part), _c.node_id == node_id).with_for_update()
-        found |= {record.id: record for record in await instances.many(conn, statement)}
-    return found
+        where = (_c.id.in_(part), _c.node_id == node_id)
+        for row in await conn.execute(instances.select(*where).add_columns(newest).with_for_update()):
+            found[row.id] = instances.load(row)
+            epoch = row[-1]
+    return (epoch if found else await nodes.epoch(conn, node_id)), found
 
 
 async def _store(tx: Tx, node_id: str, pairs: list[tuple[InstanceRecord, InstanceReport]]) -> None:
@@ -174,12 +181,6 @@ async def _fill_digests(tx: Tx, pairs: list[tuple[InstanceRecord, InstanceReport
     }
     for release_id, (container_id, digest) in sorted(digests.items()):
         await releases.fill_digest(tx, release_id, container_id, digest)
-
-
-async def assignment_keys(conn: AsyncConnection, node_id: str) -> dict[str, tuple[str, bool]]:
-    """Instance id → (goal, whether volumes go): all that ever changes of an assignment once it was made."""
-    statement = select(_c.id, _c.goal, _c.remove_volumes).where(_c.node_id == node_id, _c.phase != Phase.REMOVED)
-    return {row.id: (row.goal, bool(row.remove_volumes)) for row in await conn.execute(statement)}
 
 
 def _parts(keys: list[str], size: int = 500) -> Iterable[list[str]]:

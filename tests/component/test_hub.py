@@ -548,7 +548,7 @@ async def test_reports_of_a_session_whose_epoch_was_overtaken_change_nothing(wor
     container = await world.seeds.container("web")
     agent = await world.joined()
     (made,) = await world.seeds.bound(container, "node_one", 0)
-    await world.store.write(lambda tx: nodes.next_epoch(tx, "node_one", 0))  # as another replica would
+    await world.store.write(lambda tx: nodes.open_session(tx, "node_one", 0))  # as another replica would
     agent.say(InstanceReports(1, [InstanceReport(made, 1, Phase.FAILED)]))
     assert (await agent.hear_a(HubGoaway)).code == CloseReason.SUPERSEDED.code
     assert (await world.seeds.instance(made)).phase is Phase.RUNNING

@@ -267,12 +267,16 @@ async def test_a_deployment_keeps_its_events_and_at_most_one_is_active(seeds: Se
 
 async def test_a_revoked_node_has_no_epoch_and_is_in_no_list(seeds: Seeds, store: Store) -> None:
     node = await seeds.node("one")
-    assert await store.write(lambda tx: nodes.next_epoch(tx, node, 7)) == 8
-    assert await store.write(lambda tx: nodes.next_epoch(tx, node, 3)) == 9
+    for seen, given in ((7, 8), (3, 9)):
+        opened = await store.write(lambda tx, seen=seen: nodes.open_session(tx, node, seen))  # type: ignore[misc]
+        assert opened is not None
+        assert opened.epoch == given
     assert await store.write(lambda tx: nodes.revoke(tx, node))
     assert not await store.write(lambda tx: nodes.revoke(tx, node))
     async with store.read() as conn:
         assert await nodes.epoch(conn, node) is None
+    assert await store.write(lambda tx: nodes.open_session(tx, node, 0)) is None
+    async with store.read() as conn:
         assert await nodes.of_cluster(conn, seeds.cluster_id) == []
         assert await nodes.sequences(conn) == {}
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from coordinator.control import execution, snapshots
 from coordinator.control.execution import OutOfDate
@@ -409,9 +410,11 @@ async def test_a_container_that_cannot_be_decided_on_does_not_hold_up_the_others
     broken = await scene.container("broken")
     deployment = await scene.deploy(broken)
     await scene.store.write(lambda tx: deployments.change(tx, deployment.id, state='{"stage":"unheard of"}'))
-    async with running(*scene.loops()):
-        container_id = await scene.started()
-        await scene.status(container_id, "running")
+    with capture_logs() as logs:
+        async with running(*scene.loops()):
+            container_id = await scene.started()
+            await scene.status(container_id, "running")
+    assert broken in {each.get("container") for each in logs if each["log_level"] == "error"}
     assert (await scene.deployment(deployment)).active
     assert await scene.alive(broken) == []
 

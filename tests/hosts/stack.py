@@ -207,9 +207,13 @@ class Stack:
         self._mend()
         while self.others:
             self.others.pop().close()
-        for program in [self.coordinator, *self.agents]:
-            if not program.is_on:
-                program.start()
+        if not self.coordinator.is_on:
+            self.coordinator.start()
+        for agent in self.agents:
+            if agent.is_on and '"link.down"' in agent.said(self._marks.get(agent.name, 0)):
+                agent.terminate()  # its backoff has grown, and the next test is not to wait for it
+            if not agent.is_on:
+                agent.start()
         for node in self.api.nodes():
             if node.availability != "active":
                 self.api.on_node("uncordon", node.id)

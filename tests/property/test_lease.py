@@ -157,6 +157,14 @@ def test_after_the_coordinators_start_everybody_has_twice_the_time() -> None:
     assert events == (Event.NODE_LOST,)
 
 
+def test_the_first_heartbeat_after_a_start_does_not_take_that_time_back() -> None:
+    """The agent may have dialled in and lost its way again: the network of a coordinator that starts is no settled one."""
+    lease, _, deadline = step(grant(100.0, PERIOD, graces=START_GRACES), Beat(101.0, PERIOD))
+    assert deadline == 100.0 + START_GRACES * GRACE
+    lease, _, deadline = step(lease, Beat(110.0, PERIOD))
+    assert deadline == 110.0 + GRACE
+
+
 def test_a_node_recorded_as_lost_stays_so_until_it_is_heard() -> None:
     lease = grant(100.0, PERIOD, graces=START_GRACES, lost=True)
     lease, events, deadline = step(lease, Tick(10_000.0))

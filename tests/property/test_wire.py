@@ -1,213 +1,24 @@
 """The channel against a world that loses, repeats, reorders, damages and forges: it ends ready or closed, and never raises."""
 
-import os
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
-import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.kit.seal import SealingKey, SigningKey
-from shared.spec.node import NodeFacts
 from shared.wire import codec, frames
 from shared.wire.closing import CloseReason, by_code
 from shared.wire.frames import AgentFrame, HubFrame
 from shared.wire.join import new_token
-from shared.wire.session import (
-    HANDSHAKE_SECONDS,
-    AgentIdentity,
-    AgentSession,
-    Closed,
-    Enrolled,
-    Event,
-    Holding,
-    Ready,
-    Stage,
-)
-from tests.fakes.hub import FakeHub, KnownNode
+from shared.wire.session import HANDSHAKE_SECONDS, AgentIdentity, Enrolled, Ready, Stage
+from tests.fakes.hub import FakeHub
+from tests.fakes.pair import HUB_KEYS, KEYS, NODE, Pair, agent_of, enrolled_pair, identity, joining_pair, known_hub
 from tests.golden import content
 from tests.property.frame_strategies import agent_frames, hub_frames
 
-FACTS = NodeFacts(hostname="hafen-1")
-KEYS = SigningKey.generate(), SealingKey.generate()
-HUB_KEYS = SigningKey.generate(), SealingKey.generate()
-NODE = "node_1"
 AGENT_LISTS = st.lists(agent_frames(), max_size=5)
 HUB_LISTS = st.lists(hub_frames(), max_size=5)
-
-
-@dataclass
-class Pair:
-    """An agent and a hub joined by two queues of bytes that a test may tamper with, and what both said happened."""
-
-    hub: FakeHub
-    agent: AgentSession
-    now: float = 1000.0
-    to_hub: list[bytes] = field(default_factory=list)
-    to_agent: list[bytes] = field(default_factory=list)
-    sent_to_hub: list[bytes] = field(default_factory=list)
-    sent_to_agent: list[bytes] = field(default_factory=list)
-    agent_events: list[Event] = field(default_factory=list)
-    hub_events: list[Event] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.served = self.hub.session(self.now)
-        self.flush()
-
-    def flush(self) -> None:
-        up = [codec.encode(frame) for frame in self.agent.take_outgoing()]
-        down = [codec.encode(frame) for frame in self.served.take_outgoing()]
-        self.to_hub += up
-        self.to_agent += down
-        self.sent_to_hub += up
-        self.sent_to_agent += down
-
-    def deliver_to_agent(self, data: bytes) -> None:
-        try:
-            frame = codec.decode_from_hub(data)
-        except codec.FrameError:
-            self.agent_events.append(self.agent.close(CloseReason.PROTOCOL_ERROR))
-        else:
-            self.agent_events += self.agent.receive(frame, self.now)
-        self.flush()
-
-    def deliver_to_hub(self, data: bytes) -> None:
-        try:
-            frame = codec.decode_from_agent(data)
-        except codec.FrameError:
-            self.hub_events.append(self.served.close(CloseReason.PROTOCOL_ERROR))
-        else:
-            for event in self.served.receive(frame, self.now):
-                self.hub_events += self.hub.decide(self.served, event, self.now)
-        self.flush()
-
-    def exchange(self) -> None:
-        """Deliver everything in order until nothing is under way."""
-        while self.to_hub or self.to_agent:
-            while self.to_hub:
-                self.deliver_to_hub(self.to_hub.pop(0))
-            while self.to_agent:
-                self.deliver_to_agent(self.to_agent.pop(0))
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.agent_events += self.agent.tick(self.now)
-        self.hub_events += self.served.tick(self.now)
-        self.flush()
-
-    @property
-    def stages(self) -> tuple[Stage, Stage]:
-        return self.agent.stage, self.served.stage
-
-    def closed(self) -> Closed:
-        return next(event for event in self.agent_events if isinstance(event, Closed))
-
-
-def known_hub(epoch: int = 0) -> FakeHub:
-    signing, sealing = KEYS
-    hub = FakeHub(*HUB_KEYS)
-    hub.nodes[NODE] = KnownNode(signing.public, sealing.public, epoch)
-    return hub
-
-
-def identity(epoch: int = 0) -> AgentIdentity:
-    pin = new_token("any", HUB_KEYS[0].public).fingerprint
-    return AgentIdentity(*KEYS, hub_fingerprint=pin, node_id=NODE, epoch=epoch)
-
-
-def agent_of(who: AgentIdentity, now: float = 1000.0) -> AgentSession:
-    return AgentSession(who, Holding(FACTS, sequence=7), os.urandom(32), "0.1.0", now)
-
-
-def enrolled_pair() -> Pair:
-    return Pair(known_hub(), agent_of(identity()))
-
-
-def joining_pair() -> Pair:
-    hub = FakeHub(*HUB_KEYS)
-    token = hub.token()
-    return Pair(hub, agent_of(AgentIdentity(*KEYS, hub_fingerprint=token.fingerprint, token=token)))
-
-
-# Codec -----------------------------------------------------------------------------------------------------------------------
-
-
-@given(frame=agent_frames())
-def test_agent_frames_survive_the_wire(frame: AgentFrame) -> None:
-    assert codec.decode_from_agent(codec.encode(frame)) == frame
-
-
-@given(frame=hub_frames())
-def test_hub_frames_survive_the_wire(frame: HubFrame) -> None:
-    assert codec.decode_from_hub(codec.encode(frame)) == frame
-
-
-def refused(data: bytes) -> bool:
-    """Whether both decoders refuse it, by the one error they may raise."""
-    results = []
-    for decode in (codec.decode_from_agent, codec.decode_from_hub):
-        try:
-            decode(data)
-        except codec.FrameError:
-            results.append(True)
-        else:
-            results.append(False)
-    return all(results)
-
-
-@given(data=st.binary(max_size=400))
-def test_garbage_is_refused(data: bytes) -> None:
-    assert refused(data)
-
-
-@given(data=st.binary(max_size=200), flag=st.sampled_from([b"\x00", b"\x01", b"\x02"]))
-def test_packed_garbage_is_refused(data: bytes, flag: bytes) -> None:
-    assert refused(flag + data)
-    assert refused(b"\x01" + zstandard.compress(data))
-
-
-@given(
-    index=st.integers(0, len(content.AGENT) + len(content.HUB) - 1), cut=st.floats(0, 0.999), tail=st.binary(max_size=4)
-)
-def test_no_part_of_a_frame_is_a_frame(index: int, cut: float, tail: bytes) -> None:
-    data = codec.encode([*content.AGENT, *content.HUB][index])
-    assert refused(data[: int(len(data) * cut)])
-    assert not tail or refused(data + tail)
-
-
-@given(position=st.integers(0, 10_000), value=st.integers(0, 255))
-def test_a_damaged_compressed_frame_decodes_to_a_frame_or_is_refused(position: int, value: int) -> None:
-    data = bytearray(codec.encode(content.COMPRESSED))
-    data[position % len(data)] = value
-    refused(bytes(data))
-
-
-def test_a_zip_bomb_is_refused_whether_or_not_it_states_its_size() -> None:
-    zeros = bytes(200 * codec.MAX_PLAIN_BYTES)
-    for writes_size in (True, False):
-        bomb = b"\x01" + zstandard.ZstdCompressor(level=3, write_content_size=writes_size).compress(zeros)
-        assert len(bomb) < codec.MAX_FRAME_BYTES, "small enough to pass the first limit"
-        assert refused(bomb)
-
-
-def test_a_stated_size_alone_allocates_nothing() -> None:
-    # Magic number; frame header with an 8 byte content size, single segment; the size 2**62; an empty last block.
-    header = b"\x28\xb5\x2f\xfd" + b"\xe0" + (2**62).to_bytes(8, "little") + b"\x01\x00\x00"
-    assert refused(b"\x01" + header)
-
-
-def test_limits_on_size_hold_on_both_sides() -> None:
-    assert refused(b"\x00" + bytes(codec.MAX_FRAME_BYTES))
-    noise = [frames.LogLine(number, 1, os.urandom(512).hex()) for number in range(256)]
-    for lines in (noise, [frames.LogLine(0, 1, "x" * 2 * codec.MAX_PLAIN_BYTES)]):
-        with pytest.raises(codec.FrameError, match="LogChunk"):
-            codec.encode(frames.LogChunk("log_1", lines))
-
-
-def test_what_nests_too_deep_is_refused() -> None:
-    assert refused(b"\x00" + b"\x91" * 60_000)
 
 
 # Handshake -------------------------------------------------------------------------------------------------------------------

@@ -203,16 +203,14 @@ class World:
         self.now += (0.5, 1.0, 3.0, 20.0)[index % 4]
 
     def _mark(self) -> None:
-        marked = tuple(
-            replace(
-                each,
-                lost=each.node_id in self.lost and not each.ended,
-                evict=each.node_id in self.draining,
-            )
-            for each in self.instances
-        )
+        marked = tuple(self._seen(each) for each in self.instances)
         shut = dict.fromkeys(self.draining, "draining") | dict.fromkeys(self.lost, "lost")
         self.view = replace(self.view, instances=marked, shut=shut)
+
+    def _seen(self, each: InstanceView) -> InstanceView:
+        lost = each.node_id in self.lost and not each.ended
+        health = "unknown" if lost else each.health  # and it stays so until the node, back again, has reported
+        return replace(each, lost=lost, health=health, evict=each.node_id in self.draining)
 
 
 def ready_slots(view: ContainerView) -> set[int]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.core.place import place
-from coordinator.core.room import Ask, Bound, Demand, NodeView, Pending
+from coordinator.core.room import Ask, Bound, Demand, NodeView, Pending, Taken
 
 GIB = 2**30
 NODE = NodeView("node_a", hostname="a", platform="linux/amd64", cpu_millis=2000, memory_bytes=4 * GIB, disk_free=GIB)
@@ -154,3 +154,48 @@ def test_an_older_demand_is_served_before_a_newer_one() -> None:
     placement = place(fleet("a"), (), [Pending("inst_2", 0, Ask(new)), Pending("inst_1", 0, Ask(old))])
     assert set(placement.bound) == {"inst_1"}
     assert set(placement.unplaced) == {"inst_2"}
+
+
+def test_going_back_is_given_up_for_an_even_spread() -> None:
+    """A rollout mends what a node that was away left uneven."""
+    nodes = fleet("a", "b")
+    skewed = [Bound(f"old_{slot}", "node_a", slot, WEB) for slot in range(3)]
+    assert goes_to(nodes, Pending("new", 0, Ask(WEB), previous="node_a"), *skewed) == "node_b"
+    even = [*skewed[:2], Bound("old_2", "node_b", 2, WEB)]
+    assert goes_to(nodes, Pending("new", 0, Ask(WEB), previous="node_a"), *even) == "node_a"
+    assert goes_to(nodes, Pending("new", 2, Ask(WEB), previous="node_b"), *even) == "node_b"
+
+
+def test_going_back_is_weighed_by_the_spread_label_first() -> None:
+    nodes = [*fleet("a", "b", labels={"zone": "x"}), *fleet("c", labels={"zone": "y"})]
+    spread = replace(WEB, spread="zone")
+    skewed = [
+        Bound("old_0", "node_a", 0, spread),
+        Bound("old_1", "node_b", 1, spread),
+        Bound("o2", "node_a", 2, spread),
+    ]
+    assert goes_to(nodes, Pending("new", 0, Ask(spread), previous="node_a"), *skewed) == "node_c"
+    even = [*skewed[:2], Bound("o2", "node_c", 2, spread), Bound("o3", "node_c", 3, spread)]
+    assert goes_to(nodes, Pending("new", 2, Ask(spread), previous="node_c"), *even) == "node_c"
+
+
+def test_a_limit_per_node_that_stops_one_container_does_not_stop_another() -> None:
+    limited = replace(WEB, max_per_node=1)
+    other = replace(limited, container_id="ctr_xother")
+    placement = place(
+        fleet("a"),
+        [Bound("old", "node_a", 7, limited)],
+        [Pending("i_1", 0, Ask(limited)), Pending("i_2", 0, Ask(other))],
+    )
+    assert (set(placement.bound), set(placement.unplaced)) == ({"i_2"}, {"i_1"})
+
+
+def test_what_others_hold_in_sum_counts_in_every_way() -> None:
+    taken = Taken(cpu_millis=1900, memory_bytes=3 * GIB, disk_bytes=GIB, ports=frozenset({(80, "tcp")}), count=1)
+    full = fleet("a", taken=taken)
+    assert sentence(full, Ask(replace(WEB, cpu_millis=200))) == "1 of 1 node lacks 0.2 CPU"
+    assert sentence(full, Ask(replace(WEB, memory_bytes=2 * GIB))) == "1 of 1 node lacks 2 GiB"
+    assert sentence(full, Ask(WEB, disk_bytes=1)) == "1 of 1 node lacks 1 B of free disk"
+    assert "80/tcp" in sentence(full, Ask(replace(WEB, ports=frozenset({(80, "tcp")}))))
+    busy = [*fleet("a", taken=Taken(count=1)), *fleet("b")]
+    assert goes_to(busy, Pending("inst", 0, Ask(WEB))) == "node_b"

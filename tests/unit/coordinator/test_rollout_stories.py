@@ -253,6 +253,8 @@ def test_when_the_lost_node_returns_exactly_one_copy_stays() -> None:
     for _ in range(4):
         world.proceed()
     world.happen("find", 0)
+    assert orchestrate(world.view, world.now).commands == (), "the returning node's report decides"
+    world.proceed()
     (retired,) = orchestrate(world.view, world.now).commands
     assert isinstance(retired, Retire)
     assert retired.instance_id == "ins_001", "the older of two healthy copies stays"
@@ -417,11 +419,9 @@ def test_a_stopped_container_pauses_its_deployment() -> None:
     assert {each.goal for each in taken.plan.commands if isinstance(each, Retire)} == {"stop", "remove"}
     story.world.proceed()
     story.world.now += 100_000
-    story.look()
-    assert story.rollout.stage == "paused"
+    assert story.look().rollout.stage == "paused"
     story.world.view = replace(story.world.view, desired="running")
-    story.look()
-    assert story.rollout.stage == "rolling"
+    assert story.look().rollout.stage == "rolling"
     story.until("complete")
     assert all(each.ready for each in story.world.instances if each.phase is not Phase.REMOVED)
 
