@@ -21,6 +21,17 @@ pytest_plugins = ["tests.hosts.fixtures"]
 
 DATABASES = os.environ.get("ARGOSY_TEST_DATABASES", "sqlite,postgresql").split(",")
 _TEMPLATE = "argosy_template"
+_INLINE = {
+    "__await__",
+    "execute",
+    "executemany",
+    "fetchone",
+    "fetchmany",
+    "fetchall",
+    "rollback",
+    "stop",
+    "create_function",
+}
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +88,8 @@ def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         for function in watch.functions.values():
             # Migrations run in a thread whose event loop is theirs alone.
             function.can_block_in("coordinator/store/migrate.py", {"upgrade", "_run"})
+            # SQLite's statements run inline on purpose: see there.
+            function.can_block_in("coordinator/store/inline.py", _INLINE)
             # A new connection looks for the user's password file.
             function.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_arguments"})
             # Log lines go to a captured stream here.

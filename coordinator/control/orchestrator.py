@@ -6,15 +6,13 @@ Whoever starts a deployment writes the container, which fences off what was deci
 
 from functools import partial
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from coordinator.control.execution import carry_out, changes_nothing, require_current
 from coordinator.control.snapshots import Snapshot
 from coordinator.control.sweep import Sweep
 from coordinator.core.orchestrate import orchestrate
 from coordinator.core.slots import Plan
-from coordinator.store import deployments
 from coordinator.store.database import Store
+from coordinator.store.deployments import Current
 from coordinator.store.writer import Tx
 from shared.kit.clock import Clock
 
@@ -29,16 +27,14 @@ class Orchestrator:
         await self._sweep.run(_mine, self._decide)
 
     async def _decide(self, snapshot: Snapshot) -> float | None:
-        if snapshot.active is not None:
-            return None
         plan = orchestrate(snapshot.view(), self._clock.wall())
         if not changes_nothing(snapshot, plan):
             await self._store.write(partial(_commit, snapshot=snapshot, plan=plan))
         return plan.wake_at
 
 
-async def _mine(conn: AsyncConnection, container_ids: set[str]) -> set[str]:
-    return container_ids - set(await deployments.active_of_containers(conn, container_ids))
+def _mine(current: Current | None) -> bool:
+    return current is None or current.active is None
 
 
 async def _commit(tx: Tx, snapshot: Snapshot, plan: Plan) -> None:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.control.execution import OutOfDate, carry_out, changes_nothing, require_current
 from coordinator.control.snapshots import Snapshot
@@ -17,7 +16,7 @@ from coordinator.core import rollout
 from coordinator.core.rollout import Rollout, RolloutView, Step
 from coordinator.store import containers, deployments
 from coordinator.store.database import Store
-from coordinator.store.deployments import DeploymentEvent, DeploymentRecord
+from coordinator.store.deployments import Current, DeploymentEvent, DeploymentRecord
 from coordinator.store.writer import Tx
 from shared.kit.clock import Clock
 
@@ -38,8 +37,7 @@ class Rollouts:
 
     async def _decide(self, snapshot: Snapshot) -> float | None:
         deployment = snapshot.active
-        if deployment is None:
-            return None
+        assert deployment is not None, "those without one are the orchestrator's"
         release = snapshot.target(deployment.release_id)
         assert release is not None, "a deployment's release lives as long as the deployment"
         before = rollout.load(deployment.state)
@@ -53,8 +51,8 @@ class Rollouts:
         return step.plan.wake_at
 
 
-async def _mine(conn: AsyncConnection, container_ids: set[str]) -> set[str]:
-    return set(await deployments.active_of_containers(conn, container_ids))
+def _mine(current: Current | None) -> bool:
+    return current is not None and current.active is not None
 
 
 def _matters(snapshot: Snapshot, before: Rollout, step: Step) -> bool:

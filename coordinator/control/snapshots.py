@@ -13,7 +13,7 @@ from coordinator.core.explain import Overview
 from coordinator.core.slots import ContainerView, DesiredState, InstanceView, Target
 from coordinator.store import containers, deployments, instances, nodes, releases, volumes
 from coordinator.store.containers import ContainerRecord
-from coordinator.store.deployments import DeploymentRecord
+from coordinator.store.deployments import Current, DeploymentRecord
 from coordinator.store.instances import InstanceRecord
 from coordinator.store.nodes import NodeRecord
 from coordinator.store.releases import ReleaseRecord
@@ -91,28 +91,44 @@ class Snapshot:
         return {home: why for home in self.homes.values() if (why := _why_shut(self.nodes.get(home))) is not None}
 
 
-async def load(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[str, Snapshot]:
-    """Those that exist, by id."""
+async def load(
+    conn: AsyncConnection, container_ids: Iterable[str], current: Mapping[str, Current] | None = None
+) -> dict[str, Snapshot]:
+    """Those that exist, by id. `current`: their deployments, when the caller has read them already."""
     found = await containers.of_ids(conn, container_ids)
-    active = await deployments.active_of_containers(conn, found)
-    last = await deployments.last_of_containers(conn, found)
-    members = await instances.of_containers(conn, found)
-    volume_rows = await volumes.of_containers(conn, found)
-    wanted_nodes = {one.node_id for one in members if one.node_id} | {one.node_id for one in volume_rows}
-    node_rows = await nodes.of_ids(conn, wanted_nodes)
-    release_rows = await releases.of_ids(conn, _release_ids(found.values(), active.values(), members))
+    if current is None:
+        current = await deployments.current_of(conn, found)
+    members: dict[str, list[InstanceRecord]] = {key: [] for key in found}
+    for one in await instances.of_containers(conn, found):
+        members[one.container_id].append(one)
+    active = {key: known.active for key, known in current.items() if known.active is not None}
+    everyone = [one for own in members.values() for one in own]
+    release_rows = await releases.of_ids(conn, _release_ids(found.values(), active.values(), everyone))
+    homes = await _homes(conn, release_rows.values())
+    wanted_nodes = {one.node_id for one in everyone if one.node_id}
+    wanted_nodes |= {node_id for own in homes.values() for node_id in own.values()}
+    node_rows = await nodes.of_ids(conn, wanted_nodes) if wanted_nodes else {}
     return {
         key: Snapshot(
             container=record,
             active=active.get(key),
-            last=last.get(key),
+            last=current[key].last if key in current else None,
             releases=release_rows,
-            instances=tuple(one for one in members if one.container_id == key),
+            instances=tuple(members[key]),
             nodes=node_rows,
-            homes={one.slot: one.node_id for one in volume_rows if one.container_id == key},
+            homes=homes.get(key, {}),
         )
         for key, record in found.items()
     }
+
+
+async def _homes(conn: AsyncConnection, known: Iterable[ReleaseRecord]) -> dict[str, dict[int, str]]:
+    """Container id → slot → the node its volumes are on; most containers have none and are not asked for."""
+    homed = {one.container_id for one in known if any(volume.host_path is None for volume in one.template.volumes)}
+    found: dict[str, dict[int, str]] = {}
+    for one in await volumes.of_containers(conn, homed) if homed else ():
+        found.setdefault(one.container_id, {})[one.slot] = one.node_id
+    return found
 
 
 def _release_ids(

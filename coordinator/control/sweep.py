@@ -8,19 +8,20 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.control.agenda import Agenda
 from coordinator.control.execution import OutOfDate
 from coordinator.control.loop import keep
 from coordinator.control.snapshots import Snapshot, load
+from coordinator.store import deployments
 from coordinator.store.database import Store
+from coordinator.store.deployments import Current
 from coordinator.store.errors import StoreError
 from shared.kit.clock import Clock
 from shared.kit.together import together
 
-Mine = Callable[[AsyncConnection, set[str]], Awaitable[set[str]]]
-"""Which of these containers are this loop's."""
+Mine = Callable[[Current | None], bool]
+"""Whether a container is this loop's, by its deployments."""
 Decide = Callable[[Snapshot], Awaitable[float | None]]
 """Decides and commits; returns when to look again without being woken. Raises OutOfDate to be called again at once."""
 
@@ -49,8 +50,9 @@ class Sweep:
         while left:
             part, left = set(left[:PART]), left[PART:]
             async with self._store.read() as conn:
-                chosen = await mine(conn, part)
-                snapshots = await load(conn, chosen) if chosen else {}
+                current = await deployments.current_of(conn, part)
+                chosen = [each for each in sorted(part) if mine(current.get(each))]
+                snapshots = await load(conn, chosen, current) if chosen else {}
             for container_id in part - snapshots.keys():
                 self._agenda.remind(container_id, None)
             await together(*(self._decide(decide, snapshot) for snapshot in snapshots.values()))

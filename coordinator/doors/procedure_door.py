@@ -60,6 +60,7 @@ async def _input(request: Request[Any, Any, Any], procedure: Procedure) -> msgsp
 def _stream(output: Stream, media: str) -> Response[Any]:
     return StreamResponse(
         streams.frames(output.events, media),
+        status_code=200,  # the route takes POST too, for which the framework's own default is 201
         media_type=media,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

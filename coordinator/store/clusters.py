@@ -23,6 +23,7 @@ class ClusterRecord(Record, frozen=True, kw_only=True):
 
 
 clusters = Mapper(ClusterRecord, cluster)
+_by_id = clusters.by(cluster.c.id, order=cluster.c.id)
 
 
 async def insert(tx: Tx, record: ClusterRecord) -> None:
@@ -31,7 +32,7 @@ async def insert(tx: Tx, record: ClusterRecord) -> None:
 
 
 async def get(conn: AsyncConnection, cluster_id: str) -> ClusterRecord | None:
-    return await clusters.one(conn, cluster.c.id == cluster_id)
+    return await _by_id.one(conn, cluster_id)
 
 
 async def every(conn: AsyncConnection) -> list[ClusterRecord]:

@@ -39,6 +39,7 @@ class ContainerRecord(Record, frozen=True, kw_only=True):
 
 
 containers = Mapper(ContainerRecord, container)
+_by_id = containers.by(container.c.id, order=container.c.id)
 
 
 async def insert(tx: Tx, record: ContainerRecord) -> None:
@@ -48,12 +49,11 @@ async def insert(tx: Tx, record: ContainerRecord) -> None:
 
 
 async def get(conn: AsyncConnection, container_id: str) -> ContainerRecord | None:
-    return await containers.one(conn, container.c.id == container_id)
+    return await _by_id.one(conn, container_id)
 
 
 async def of_ids(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[str, ContainerRecord]:
-    found = await containers.many(conn, containers.select(container.c.id.in_(list(container_ids))))
-    return {record.id: record for record in found}
+    return {record.id: record for record in await _by_id.many(conn, container_ids)}
 
 
 async def every(conn: AsyncConnection) -> list[ContainerRecord]:

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from coordinator.store import migrate
 from coordinator.store.changes import Changes
 from coordinator.store.errors import StoreError
+from coordinator.store.inline import InlineConnection
 from coordinator.store.writer import Tx, Writer, one_line
 from shared.kit.clock import Clock, SystemClock
 
@@ -139,8 +140,11 @@ def _unlock(descriptor: int | None) -> None:
 
 def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
     # A connection goes back without a rollback: the writer always ends its transaction, and readers are reset by the pool.
-    writing = create_async_engine(url, pool_size=1, max_overflow=0, pool_reset_on_return=None)
-    reading = create_async_engine(url, pool_size=_READERS, max_overflow=0)
+    path = url.database or ""
+    writing = create_async_engine(
+        url, async_creator=lambda: InlineConnection(path), pool_size=1, max_overflow=0, pool_reset_on_return=None
+    )
+    reading = create_async_engine(url, async_creator=lambda: InlineConnection(path), pool_size=_READERS, max_overflow=0)
     _prepare_sqlite(writing, begin="BEGIN IMMEDIATE", read_only=False)
     _prepare_sqlite(reading, begin="BEGIN", read_only=True)
     return writing, reading
@@ -149,7 +153,6 @@ def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
 def _prepare_sqlite(engine: AsyncEngine, begin: str, *, read_only: bool) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver would begin by itself, too late and without savepoints
         cursor = connection.cursor()
         for pragma in migrate.SQLITE_PRAGMAS:
             cursor.execute(pragma)

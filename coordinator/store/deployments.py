@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
@@ -37,7 +37,18 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     finished_at: float | None = None
 
 
+class Current(msgspec.Struct, frozen=True):
+    """`active`: the one under way, if any. `last`: the newest one."""
+
+    active: DeploymentRecord | None
+    last: DeploymentRecord
+
+
 deployments = Mapper(DeploymentRecord, deployment)
+_by_id = deployments.by(deployment.c.id, order=deployment.c.id)
+_later = deployment.alias()
+_newest = ~exists().where(_later.c.container_id == deployment.c.container_id, _later.c.id > deployment.c.id)
+_current = deployments.by(deployment.c.container_id, or_(deployment.c.active.is_(True), _newest), order=deployment.c.id)
 
 
 async def insert(tx: Tx, record: DeploymentRecord) -> None:
@@ -46,7 +57,7 @@ async def insert(tx: Tx, record: DeploymentRecord) -> None:
 
 
 async def get(conn: AsyncConnection, deployment_id: str) -> DeploymentRecord | None:
-    return await deployments.one(conn, deployment.c.id == deployment_id)
+    return await _by_id.one(conn, deployment_id)
 
 
 async def of_container(
@@ -68,22 +79,13 @@ async def active_of(conn: AsyncConnection, container_id: str) -> DeploymentRecor
     return await deployments.one(conn, deployment.c.container_id == container_id, deployment.c.active.is_(True))
 
 
-async def active_of_containers(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[str, DeploymentRecord]:
-    """Container id → its active deployment."""
-    where = (deployment.c.container_id.in_(list(container_ids)), deployment.c.active.is_(True))
-    found = await deployments.many(conn, deployments.select(*where))
-    return {record.container_id: record for record in found}
-
-
-async def last_of_containers(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[str, DeploymentRecord]:
-    """Container id → its newest deployment."""
-    newest = (
-        select(func.max(deployment.c.id))
-        .where(deployment.c.container_id.in_(list(container_ids)))
-        .group_by(deployment.c.container_id)
-    )
-    found = await deployments.many(conn, deployments.select(deployment.c.id.in_(newest)))
-    return {record.container_id: record for record in found}
+async def current_of(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[str, Current]:
+    """Container id → its active and its newest deployment, for those that have any."""
+    found: dict[str, Current] = {}
+    for record in await _current.many(conn, container_ids):
+        known = found.get(record.container_id)
+        found[record.container_id] = Current(record if record.active else known.active if known else None, record)
+    return found
 
 
 async def change(tx: Tx, deployment_id: str, *, version: int | None = None, **changes: Any) -> bool:

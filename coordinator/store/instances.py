@@ -61,6 +61,9 @@ class InstanceRecord(Record, frozen=True, kw_only=True):
 
 instances = Mapper(InstanceRecord, instance)
 _c = instance.c
+_by_id = instances.by(_c.id, order=_c.id)
+_of_container = instances.by(_c.container_id, _c.phase != Phase.REMOVED, order=_c.id)
+_of_node = instances.by(_c.node_id, _c.phase != Phase.REMOVED, order=_c.id)
 _terminal = [int(phase) for phase in TERMINAL]
 _bind = (
     update(instance)
@@ -85,25 +88,27 @@ async def insert(tx: Tx, records: Iterable[InstanceRecord]) -> None:
 
 
 async def get(conn: AsyncConnection, instance_id: str) -> InstanceRecord | None:
-    return await instances.one(conn, _c.id == instance_id)
+    return await _by_id.one(conn, instance_id)
 
 
 async def of_ids(conn: AsyncConnection, instance_ids: Iterable[str]) -> dict[str, InstanceRecord]:
-    return {record.id: record for record in await _where(conn, _c.id.in_(list(instance_ids)))}
+    return {record.id: record for record in await _by_id.many(conn, instance_ids)}
 
 
 async def of_container(conn: AsyncConnection, container_id: str, *, removed: bool = False) -> list[InstanceRecord]:
     """Those of which something may still exist; `removed` adds the others."""
-    return await _where(conn, _c.container_id == container_id, *(() if removed else (_present(),)))
+    if not removed:
+        return await _of_container.many(conn, [container_id])
+    return await _where(conn, _c.container_id == container_id)
 
 
 async def of_containers(conn: AsyncConnection, container_ids: Iterable[str]) -> list[InstanceRecord]:
-    return await _where(conn, _c.container_id.in_(list(container_ids)), _present())
+    return await _of_container.many(conn, container_ids)
 
 
 async def of_node(conn: AsyncConnection, node_id: str) -> list[InstanceRecord]:
     """The node's assignment set: all that is bound to it and not reported as removed."""
-    return await _where(conn, _c.node_id == node_id, _present())
+    return await _of_node.many(conn, [node_id])
 
 
 async def pending_of(conn: AsyncConnection, cluster_id: str) -> list[InstanceRecord]:

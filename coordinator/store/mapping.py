@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, insert, select
+from sqlalchemy import ColumnElement, Select, Table, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -30,9 +30,14 @@ class Mapper(Generic[R]):
         self._decoders = {name: _decoder(hints[name]) for name in self._names}
         self._json = {name for name in self._names if not _is_plain(hints[name])}
         self.columns = [table.c[name] for name in self._names]
+        self._select = select(*self.columns)
 
     def select(self, *where: ColumnElement[bool]) -> Select[Any]:
-        return select(*self.columns).where(*where)
+        return self._select.where(*where)
+
+    def by(self, column: ColumnElement[Any], *where: ColumnElement[bool], order: ColumnElement[Any]) -> "Lookup[R]":
+        """The rows with one of some values in `column`, for queries that run all the time."""
+        return Lookup(self, column, where, order)
 
     def load(self, row: Sequence[Any]) -> R:
         """The record of a row that begins with `columns`."""
@@ -63,6 +68,38 @@ class Mapper(Generic[R]):
         rows = [self.dump(record) for record in records]
         if rows:
             await conn.execute(insert(self.table), rows)
+
+
+class Lookup(Generic[R]):
+    """A query made once: building a statement and its cache key costs several times what SQLite needs to run it. A single value is
+    the usual case, and compared as one: an IN list is expanded anew each time."""
+
+    def __init__(
+        self,
+        mapper: Mapper[R],
+        column: ColumnElement[Any],
+        where: Sequence[ColumnElement[bool]],
+        order: ColumnElement[Any],
+    ) -> None:
+        self._mapper = mapper
+        self._single = mapper.select(column == bindparam("value"), *where).order_by(order)
+        self._several = mapper.select(column.in_(bindparam("values", expanding=True)), *where).order_by(order)
+
+    async def one(self, conn: AsyncConnection, value: str) -> R | None:
+        """The first, for columns that are unique."""
+        row = (await conn.execute(self._single, {"value": value})).first()
+        return None if row is None else self._mapper.load(row)
+
+    async def many(self, conn: AsyncConnection, values: Iterable[str]) -> list[R]:
+        wanted = list(values)
+        match wanted:
+            case []:
+                return []
+            case [value]:
+                result = await conn.execute(self._single, {"value": value})
+            case _:
+                result = await conn.execute(self._several, {"values": wanted})
+        return [self._mapper.load(row) for row in result]
 
 
 def _is_plain(hint: Any) -> bool:

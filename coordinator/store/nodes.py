@@ -49,6 +49,7 @@ class Enlisted(Record, frozen=True, kw_only=True):
 
 
 nodes = Mapper(NodeRecord, node)
+_by_id = nodes.by(node.c.id, order=node.c.id)
 _enlisted = Mapper(Enlisted, node)
 _touch = update(node).where(node.c.id == bindparam("b_id")).values(assignment_seq=node.c.assignment_seq + 1)
 _seen = update(node).where(node.c.id == bindparam("b_id")).values(last_seen_at=bindparam("b_at"))
@@ -61,7 +62,7 @@ async def insert(tx: Tx, record: NodeRecord) -> None:
 
 
 async def get(conn: AsyncConnection, node_id: str) -> NodeRecord | None:
-    return await nodes.one(conn, node.c.id == node_id)
+    return await _by_id.one(conn, node_id)
 
 
 async def of_signing_key(conn: AsyncConnection, signing_key: bytes) -> NodeRecord | None:
@@ -90,8 +91,7 @@ async def roster(conn: AsyncConnection) -> list[Enlisted]:
 
 
 async def of_ids(conn: AsyncConnection, node_ids: Iterable[str]) -> dict[str, NodeRecord]:
-    found = await nodes.many(conn, nodes.select(node.c.id.in_(list(node_ids))))
-    return {record.id: record for record in found}
+    return {record.id: record for record in await _by_id.many(conn, node_ids)}
 
 
 async def with_availability(conn: AsyncConnection, availability: str) -> list[NodeRecord]:

@@ -41,6 +41,7 @@ class OrganizationCounts(Record, frozen=True, kw_only=True):
 
 
 organizations = Mapper(OrganizationRecord, organization)
+_by_id = organizations.by(organization.c.id, order=organization.c.id)
 memberships = Mapper(MembershipRecord, membership)
 
 
@@ -49,7 +50,7 @@ async def insert(tx: Tx, record: OrganizationRecord) -> None:
 
 
 async def get(conn: AsyncConnection, organization_id: str) -> OrganizationRecord | None:
-    return await organizations.one(conn, organization.c.id == organization_id)
+    return await _by_id.one(conn, organization_id)
 
 
 async def of_user(conn: AsyncConnection, user_id: str) -> list[OrganizationRecord]:

@@ -33,6 +33,7 @@ class ProjectCounts(Record, frozen=True, kw_only=True):
 
 
 projects = Mapper(ProjectRecord, project)
+_by_id = projects.by(project.c.id, order=project.c.id)
 environments = Mapper(EnvironmentRecord, environment)
 
 
@@ -41,7 +42,7 @@ async def insert(tx: Tx, record: ProjectRecord) -> None:
 
 
 async def get(conn: AsyncConnection, project_id: str) -> ProjectRecord | None:
-    return await projects.one(conn, project.c.id == project_id)
+    return await _by_id.one(conn, project_id)
 
 
 async def of_organization(

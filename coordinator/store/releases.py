@@ -25,6 +25,7 @@ class ReleaseRecord(Record, frozen=True, kw_only=True):
 
 
 releases = Mapper(ReleaseRecord, release)
+_by_id = releases.by(release.c.id, order=release.c.id)
 
 
 async def insert(tx: Tx, record: ReleaseRecord) -> None:
@@ -33,12 +34,11 @@ async def insert(tx: Tx, record: ReleaseRecord) -> None:
 
 
 async def get(conn: AsyncConnection, release_id: str) -> ReleaseRecord | None:
-    return await releases.one(conn, release.c.id == release_id)
+    return await _by_id.one(conn, release_id)
 
 
 async def of_ids(conn: AsyncConnection, release_ids: Iterable[str]) -> dict[str, ReleaseRecord]:
-    found = await releases.many(conn, releases.select(release.c.id.in_(list(release_ids))))
-    return {record.id: record for record in found}
+    return {record.id: record for record in await _by_id.many(conn, release_ids)}
 
 
 async def of_revision(conn: AsyncConnection, container_id: str, revision: int) -> ReleaseRecord | None:

@@ -1,6 +1,6 @@
 """People and the tokens they call the API with."""
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import bindparam, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
@@ -37,7 +37,17 @@ class Caller(Record, frozen=True, kw_only=True):
 
 
 users = Mapper(UserRecord, account)
+_by_id = users.by(account.c.id, order=account.c.id)
 api_tokens = Mapper(ApiTokenRecord, api_token)
+
+
+_authenticated = (
+    select(*users.columns, api_token.c.id, membership.c.organization_id, membership.c.role)
+    .join_from(api_token, account, api_token.c.user_id == account.c.id)
+    .outerjoin(membership, membership.c.user_id == account.c.id)
+    .where(api_token.c.hash == bindparam("hash"))
+    .where(or_(api_token.c.expires_at.is_(None), api_token.c.expires_at > bindparam("now")))
+)
 
 
 async def insert(tx: Tx, record: UserRecord) -> None:
@@ -45,7 +55,7 @@ async def insert(tx: Tx, record: UserRecord) -> None:
 
 
 async def get(conn: AsyncConnection, user_id: str) -> UserRecord | None:
-    return await users.one(conn, account.c.id == user_id)
+    return await _by_id.one(conn, user_id)
 
 
 async def by_email(conn: AsyncConnection, email: str) -> UserRecord | None:
@@ -72,14 +82,7 @@ async def delete_token(tx: Tx, user_id: str, token_id: str) -> bool:
 
 async def authenticate(conn: AsyncConnection, token_hash: str, now: float) -> Caller | None:
     """The caller behind a token that is known and has not expired, in one query: it runs before every request."""
-    statement = (
-        select(*users.columns, api_token.c.id, membership.c.organization_id, membership.c.role)
-        .join_from(api_token, account, api_token.c.user_id == account.c.id)
-        .outerjoin(membership, membership.c.user_id == account.c.id)
-        .where(api_token.c.hash == token_hash)
-        .where(or_(api_token.c.expires_at.is_(None), api_token.c.expires_at > now))
-    )
-    rows = (await conn.execute(statement)).all()
+    rows = (await conn.execute(_authenticated, {"hash": token_hash, "now": now})).all()
     if not rows:
         return None
     roles = {row[-2]: row[-1] for row in rows if row[-2] is not None}

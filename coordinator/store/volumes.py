@@ -21,6 +21,7 @@ class VolumeRecord(Record, frozen=True, kw_only=True):
 
 
 volumes = Mapper(VolumeRecord, volume)
+_of_container = volumes.by(volume.c.container_id, order=volume.c.id)
 
 
 async def insert(tx: Tx, records: Iterable[VolumeRecord]) -> None:
@@ -28,12 +29,11 @@ async def insert(tx: Tx, records: Iterable[VolumeRecord]) -> None:
 
 
 async def of_container(conn: AsyncConnection, container_id: str) -> list[VolumeRecord]:
-    return await volumes.many(conn, volumes.select(volume.c.container_id == container_id).order_by(volume.c.id))
+    return await _of_container.many(conn, [container_id])
 
 
 async def of_containers(conn: AsyncConnection, container_ids: Iterable[str]) -> list[VolumeRecord]:
-    statement = volumes.select(volume.c.container_id.in_(list(container_ids))).order_by(volume.c.id)
-    return await volumes.many(conn, statement)
+    return await _of_container.many(conn, container_ids)
 
 
 async def of_cluster(conn: AsyncConnection, cluster_id: str) -> list[VolumeRecord]:

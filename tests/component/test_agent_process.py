@@ -4,13 +4,20 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from shared.wire import frames
 from shared.wire.closing import CloseReason
@@ -41,7 +48,9 @@ class AgentProcess:
         assert self._process.stderr is not None
         lines: list[str] = []
         while not (lines and event in lines[-1]):
-            lines.append((await self._process.stderr.readline()).decode())
+            line = (await self._process.stderr.readline()).decode()
+            assert line, f"it ended before it told of {event}: {lines}"
+            lines.append(line)
         return lines
 
     async def end(self) -> tuple[int, list[str]]:
@@ -52,14 +61,16 @@ class AgentProcess:
 
 
 @asynccontextmanager
-async def agent(state_dir: Path, endpoint: str, *arguments: str) -> AsyncIterator[AgentProcess]:
+async def agent(
+    state_dir: Path, endpoint: str, *arguments: str, env: dict[str, str] | None = None
+) -> AsyncIterator[AgentProcess]:
     command = [sys.executable, "-m", "agent", "--coordinator", endpoint, "--state-dir", str(state_dir)]
     process = await asyncio.create_subprocess_exec(
         *command,
         *("--docker-host", f"unix://{state_dir}/no-engine.sock"),
         *arguments,
         stderr=asyncio.subprocess.PIPE,
-        env={key: value for key, value in os.environ.items() if not key.startswith("ARGOSY_")},
+        env={key: value for key, value in os.environ.items() if not key.startswith("ARGOSY_")} | (env or {}),
     )
     try:
         yield AgentProcess(process)
@@ -173,3 +184,35 @@ async def test_without_a_coordinator_it_waits_and_still_leaves_at_once(tmp_path:
         assert "127.0.0.1:1" in lines[-1]
         running.terminate()
         assert (await running.end())[0] == 0
+
+
+async def test_over_tls_it_trusts_whom_its_machine_trusts(tmp_path: Path) -> None:
+    certificate, tls = await asyncio.to_thread(self_signed, tmp_path)
+    async with HubServer(FakeHub()).running(tls) as server:
+        async with agent(tmp_path / "stranger", server.endpoint, *join(server.hub.token())) as running:
+            lines = await running.until("link.down")
+            assert "certificate" in lines[-1].lower()
+            assert server.count == 0
+        trusting = {"SSL_CERT_FILE": str(certificate)}
+        async with agent(tmp_path / "friend", server.endpoint, *join(server.hub.token()), env=trusting) as running:
+            await (await server.session()).wait_for(frames.MetricsSample)
+            running.terminate()
+            assert (await running.end())[0] == 0
+
+
+def self_signed(directory: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for 127.0.0.1 that is its own authority, and a server's context with it."""
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "coordinator")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = builder.add_extension(addresses, critical=False).sign(key, None)
+    certificate, private = directory / "hub.crt", directory / "hub.key"
+    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, private)
+    return certificate, context

@@ -168,9 +168,9 @@ async def test_a_created_container_is_filled_and_its_release_becomes_the_healthy
         resources=Resources(cpu_limit="500m", memory_limit="64Mi"),
         ports=[Port(port=80, host_port=8080)],
     )
+    container_id = await scene.container(template=template)
+    deployment = await scene.deploy(container_id)
     async with running(*scene.loops()):
-        container_id = await scene.container(template=template)
-        deployment = await scene.deploy(container_id)
         ended = await scene.succeeded(deployment)
         await scene.status(container_id, "running")
     made = await scene.alive(container_id)
