@@ -46,7 +46,7 @@ from shared.wire.frames import LogChunk, LogEnd
 STOP_SECONDS = 9.0
 """Whoever stops the agent waits ten, then kills it."""
 _PART_SECONDS = 3.0
-"""For the work under way to be let go of, and for the last reports to be taken."""
+"""For a name to be resolved at the start; for work to be let go of, and for the last reports to be taken, at the end."""
 _THREADS = 4
 _AT_HOME = ("localhost", "127.0.0.1", "::1")
 
@@ -88,8 +88,13 @@ async def _serve(ground: Ground) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, "agent"))
     stop = asyncio.Event()
+
+    def leave() -> None:
+        stop.set()
+        _leave_by_force_after(STOP_SECONDS)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, leave)
     address = await _introduce(ground)
     enrolled = ground.identity.current.node_id is not None or await _unless(stop, _enrol(ground, address))
     if enrolled:
@@ -101,7 +106,7 @@ async def _introduce(ground: Ground) -> str:
     """This node's address, once it was said what is about to run."""
     settings = ground.settings
     host = urlsplit(settings.endpoint).hostname or ""
-    address = settings.address or await asyncio.to_thread(source_address, host)
+    address = settings.address or await _found_address(host)
     node = ground.identity.current.node_id
     log.info("agent.start", version=VERSION, coordinator=settings.endpoint, node=node, address=address)
     if settings.endpoint.startswith("ws://") and host not in _AT_HOME:
@@ -111,6 +116,15 @@ async def _introduce(ground: Ground) -> str:
     if node is not None and settings.token is not None:
         log.info("join.unused", message="this node is enrolled already")
     return address
+
+
+async def _found_address(host: str) -> str:
+    """Empty when it cannot be found out soon: after a boot without a network, what this node is to run does not wait for one."""
+    try:
+        async with asyncio.timeout(_PART_SECONDS):
+            return await asyncio.to_thread(source_address, host)
+    except TimeoutError:
+        return ""
 
 
 async def _enrol(ground: Ground, address: str) -> None:
@@ -159,7 +173,6 @@ async def _work(parts: Parts, stop: asyncio.Event) -> None:
             surveying = tasks.create_task(parts.survey.run(parts.reconciler.running, parts.link.send))
             await stop.wait()
             log.info("agent.stopping")
-            _leave_by_force_after(STOP_SECONDS)
             reconciling.cancel()
             await asyncio.wait([reconciling], timeout=_PART_SECONDS)
             await parts.link.drain(_PART_SECONDS)

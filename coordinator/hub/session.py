@@ -114,8 +114,9 @@ class AgentConnection:
 
     def _heard(self, now: float) -> None:
         if self._worker is not None and self._ended is None:
-            self._parts.lease_book.beat(self.node_id, now)
-            self._session.period = self._parts.lease_book.period
+            book = self._parts.lease_book
+            book.beat(self.node_id, now)
+            self._session.period, self._session.grace = book.period, book.grace
         self._flush()
 
     async def _write(self) -> None:

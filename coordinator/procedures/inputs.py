@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from shared.spec.container import Part
 
-Id = Annotated[str, Meta(min_length=3, max_length=64, pattern=r"^[a-z]+_[A-Za-z0-9_-]+$")]
+Id = Annotated[str, Meta(min_length=3, max_length=64, pattern=r"^[a-z]+_[A-Za-z0-9_-]+$(?!\n)")]
 Description = Annotated[str, Meta(max_length=1024)]
 Note = Annotated[str, Meta(max_length=1024)]
 

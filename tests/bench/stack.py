@@ -6,7 +6,7 @@ talks to it as a user does: over the API, from outside.
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -84,7 +84,7 @@ class Stack:
             f"the removal of {container_id}",
         )
 
-    def wait_running(self, container_id: str, timeout: float = 60.0, every: float = 0.005) -> float:
+    def wait_running(self, container_id: str, timeout: float = 60.0, every: float = 0.01) -> float:
         """When it was seen running, by the monotonic clock."""
         until = time.monotonic() + timeout
         while True:
@@ -139,9 +139,9 @@ class Stack:
             if agent.poll() is not None:
                 raise ApiError(f"the agent of {host.name} ended with {agent.returncode}: {_tail(host.directory)}")
         nodes = self.api.call("cluster.nodes", clusterId=self.cluster_id)
-        return sum(node["status"] == "running" for node in nodes) == len(self.lab.hosts)
+        return [node["status"] for node in nodes] == ["running"] * len(self.lab.hosts)
 
-    def _wait_for(self, holds: Any, what: str, directory: Path) -> None:
+    def _wait_for(self, holds: Callable[[], bool], what: str, directory: Path) -> None:
         wait_until(holds, START_SECONDS, f"{what} (log: {directory / 'log'})", every=0.05)
 
     @staticmethod

@@ -179,6 +179,14 @@ def test_going_back_is_weighed_by_the_spread_label_first() -> None:
     assert goes_to(nodes, Pending("new", 2, Ask(spread), previous="node_c"), *even) == "node_c"
 
 
+def test_a_slot_replaced_on_the_spot_counts_once_for_its_label() -> None:
+    nodes = [*fleet("a", labels={"zone": "x"}), *fleet("b", labels={"zone": "y"}, taken=Taken(count=5))]
+    ask = Ask(replace(WEB, spread="zone"))
+    bound = [Bound("old_0", "node_a", 0, ask.demand), Bound("old_1", "node_b", 1, ask.demand)]
+    pending = [Pending("new_0", 0, ask, previous="node_a"), Pending("new_2", 2, ask)]
+    assert place(nodes, bound, pending).bound == {"new_0": "node_a", "new_2": "node_a"}
+
+
 def test_a_limit_per_node_that_stops_one_container_does_not_stop_another() -> None:
     limited = replace(WEB, max_per_node=1)
     other = replace(limited, container_id="ctr_xother")

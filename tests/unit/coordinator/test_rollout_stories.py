@@ -118,6 +118,22 @@ def test_slots_are_moved_one_after_the_other() -> None:
     assert made.slot == 1
 
 
+def test_without_surge_as_many_go_first_as_may_be_missing() -> None:
+    story = Story(release=replace(NEW, strategy=Strategy(max_surge=0, max_unavailable=2)), replicas=4)
+    assert [each.slot for each in story.look().plan.commands if isinstance(each, CreateInstance)] == [0, 1]
+    assert story.old_retired() == {"old_0", "old_1"}
+    assert story.look().plan.commands == ()
+    story.until("complete")
+
+
+def test_what_does_not_serve_is_replaced_first_and_costs_nothing() -> None:
+    story = Story()
+    story.change(story.world.instances[2], health="unhealthy")
+    first = story.look().plan.commands
+    assert [each.slot for each in first if isinstance(each, CreateInstance)] == [2]
+    assert story.old_retired() == {"old_2"}
+
+
 def test_a_replacement_goes_back_to_the_node_of_its_slot() -> None:
     story = Story()
     made = story.look().plan.commands[0]
