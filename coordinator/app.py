@@ -115,6 +115,7 @@ class _Server(uvicorn.Server):
 def _config(app: Litestar) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http="httptools",  # parses in C what h11 parses in Python
         ws="websockets-sansio",  # pinned: the other implementations cost 2x the memory or the time
         ws_per_message_deflate=False,  # 35 KiB a connection; large frames are compressed one by one instead
         ws_ping_interval=None,  # the lease is the liveness check

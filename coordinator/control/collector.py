@@ -50,9 +50,10 @@ class Collector:
         if afresh or any(kind == "node" for kind, _ in entries):
             await self._end_orphans()
         await self._purge(entries, afresh=afresh)
-        if self._clock.monotonic() - self._trimmed_at >= TRIM_SECONDS:
+        now = self._clock.monotonic()
+        if now - self._trimmed_at >= TRIM_SECONDS:
             await self._trim()
-            self._trimmed_at = self._clock.monotonic()
+            self._trimmed_at = now
 
     async def _end_orphans(self) -> None:
         """What was bound to nodes that have left, and the volumes that were there."""

@@ -91,6 +91,10 @@ class LeaseBook:
     def is_connected(self, node_id: str) -> bool:
         return node_id in self._epochs
 
+    def heard_at(self, node_id: str) -> float | None:
+        """When a node that has a session was last heard."""
+        return self._leases[node_id].heard_at if node_id in self._epochs and node_id in self._leases else None
+
     def standing(self, node_id: str) -> Standing | None:
         """None: not heard of since it left, or never known."""
         known = self._leases.get(node_id)

@@ -84,7 +84,7 @@ def view(record: NodeRecord, services: Services, taken: tuple[int, int]) -> Node
         agent_version=facts.agent_version,
         engine_version=facts.engine.version,
         platform=facts.platform,
-        last_seen_at=iso(record.last_seen_at) if record.last_seen_at else None,
+        last_seen_at=_last_seen(record, services),
         enrolled_at=iso(record.enrolled_at),
         labels={**facts.labels, **record.labels},
         capacity=Capacity(cpu_millis=facts.cpu_millis, memory_bytes=facts.memory_bytes, disk_bytes=facts.disk_bytes),
@@ -95,3 +95,11 @@ def view(record: NodeRecord, services: Services, taken: tuple[int, int]) -> Node
         ),
         usage=next(reversed(services.samples.of_node(record.id)), None),
     )
+
+
+def _last_seen(record: NodeRecord, services: Services) -> str | None:
+    """Of a connected node by the book: the row is written only now and then."""
+    heard = services.leases.heard_at(record.id)
+    if heard is not None:
+        return iso(services.clock.wall() - (services.clock.monotonic() - heard))
+    return iso(record.last_seen_at) if record.last_seen_at is not None else None
