@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench.stack import Stack
+from tests.bench.running import one_node, until_running
 from tests.hosts import images
 
 INSTANCES = 10
@@ -33,10 +33,9 @@ def rss_mib(pid: int) -> float:
 
 
 def measure(seconds: float) -> dict[str, float]:
-    with Stack() as stack:
-        container = stack.create("idle", image=images.BUSYBOX, replicas=INSTANCES)
-        stack.wait_running(container, every=0.1)
-        pid = stack.agents[0].real_pid
+    with one_node() as stack:
+        until_running(stack, stack.api.create("idle", images.BUSYBOX, INSTANCES).id)
+        pid = stack.agents[0].pid
         time.sleep(SETTLE_SECONDS)
         used, began = cpu_seconds(pid), time.monotonic()
         time.sleep(seconds)

@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench.stack import Stack
+from tests.bench.running import one_node, remove, until_running
 from tests.hosts import images
+from tests.hosts.stack import Stack
 
 RUNS = 20
 
@@ -57,22 +58,25 @@ def floor_once(engine: EngineConnection) -> float:
     return took * 1000
 
 
-def argosy_once(stack: Stack, run: int) -> float:
+def argosy_once(stack: Stack, home: dict[str, str], run: int) -> float:
     began = time.monotonic()
-    container = stack.create(f"deploy-{run}", image=images.BUSYBOX, stopGracePeriod=0)
-    took = stack.wait_running(container) - began
-    stack.remove(container)
+    made = stack.api.call("container.create", **home, name=f"deploy-{run}", image=images.BUSYBOX, stopGracePeriod=0)[
+        "id"
+    ]
+    took = until_running(stack, made) - began
+    remove(stack, made)
     return took * 1000
 
 
 def measure(runs: int) -> dict[str, float]:
-    with Stack() as stack:
-        engine = EngineConnection(stack.lab.hosts[0].socket)
-        floor_once(engine), argosy_once(stack, 0)  # the first of each pays for what stays
+    with one_node() as stack:
+        engine = EngineConnection(stack.hosts[0].socket)
+        home = {"projectId": stack.api.project()["id"], "clusterId": stack.api.cluster()["id"]}
+        floor_once(engine), argosy_once(stack, home, 0)  # the first of each pays for what stays
         floor, argosy = [], []
         for run in range(1, runs + 1):
             floor.append(floor_once(engine))
-            argosy.append(argosy_once(stack, run))
+            argosy.append(argosy_once(stack, home, run))
         engine.close()
     low, high = statistics.median(floor), statistics.median(argosy)
     return {

@@ -6,6 +6,7 @@
 import asyncio
 import os
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -144,12 +145,12 @@ class HubServer:
         self.endpoint = ""
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Self]:
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        self.endpoint = f"ws://127.0.0.1:{listener.getsockname()[1]}/agent/v1"
+        self.endpoint = f"{'wss' if tls else 'ws'}://127.0.0.1:{listener.getsockname()[1]}/agent/v1"
         async with serve(
-            self._serve, sock=listener, compression=None, ping_interval=None, close_timeout=0.2, max_queue=1
+            self._serve, sock=listener, ssl=tls, compression=None, ping_interval=None, close_timeout=0.2, max_queue=1
         ):
             yield self
 

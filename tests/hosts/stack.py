@@ -99,10 +99,12 @@ class Program:
 
 
 class Coordinator(Program):
-    def __init__(self, lab: Lab, directory: Path, database_url: str = "", name: str = "coordinator") -> None:
+    def __init__(
+        self, lab: Lab, directory: Path, database_url: str = "", *, name: str = "coordinator", port: int = PORT
+    ) -> None:
         self.data = directory / name
-        self.url = f"http://{lab.ci_address}:{PORT}"
-        env = {"ARGOSY_BIND": f"{lab.ci_address}:{PORT}", "ARGOSY_DATA_DIR": str(self.data)}
+        self.url = f"http://{lab.ci_address}:{port}"
+        env = {"ARGOSY_BIND": f"{lab.ci_address}:{port}", "ARGOSY_DATA_DIR": str(self.data)}
         if database_url:
             env["ARGOSY_DATABASE_URL"] = database_url
         super().__init__(lab.ci, name, directory / f"{name}.log", ["argosy-coordinator"], env)
@@ -205,15 +207,7 @@ class Stack:
     def restore(self) -> None:
         """Everything on and connected, every container removed: by the product, which has to be able to."""
         self._mend()
-        while self.others:
-            self.others.pop().close()
-        if not self.coordinator.is_on:
-            self.coordinator.start()
-        for agent in self.agents:
-            if agent.is_on and '"link.down"' in agent.said(self._marks.get(agent.name, 0)):
-                agent.terminate()  # its backoff has grown, and the next test is not to wait for it
-            if not agent.is_on:
-                agent.start()
+        self._restart()
         for node in self.api.nodes():
             if node.availability != "active":
                 self.api.on_node("uncordon", node.id)
@@ -224,6 +218,17 @@ class Stack:
         _await(self._empty, 45, "the nodes are not empty", lambda: self.logs(40))
         for host in self.hosts:
             sweeping.empty(host.docker())  # what the test itself has started
+
+    def _restart(self) -> None:
+        while self.others:
+            self.others.pop().close()
+        if not self.coordinator.is_on:
+            self.coordinator.start()
+        for agent in self.agents:
+            if agent.is_on and '"link.down"' in agent.said(self._marks.get(agent.name, 0)):
+                agent.terminate()  # its backoff has grown, and the next test is not to wait for it
+            if not agent.is_on:
+                agent.start()
 
     def _mend(self) -> None:
         self.lab.switch.clear_faults()

@@ -198,11 +198,12 @@ def test_two_users_at_once_make_one_container_of_a_name(stack: Stack, good: dict
 
 
 def test_stats_and_usage_come_from_the_nodes(stack: Stack) -> None:
-    container = stack.api.create("busy", images.FLOOD, 2, **plain(resources={"cpuLimit": "200m"}))
+    busy = ["sh", "-c", "while :; do :; done"]
+    container = stack.api.create("busy", images.BUSYBOX, 2, **plain(command=busy, resources={"cpuLimit": "200m"}))
     waiting.running(stack, container.id, 2)
     series = waiting.until(
         lambda: stack.api.get("container.stats", containerId=container.id),
-        lambda found: len(found) == 2 and all(one["samples"] and one["samples"][-1]["cpu"] > 0.02 for one in found),
+        lambda found: len(found) == 2 and all(one["samples"] and one["samples"][-1]["cpu"] > 0.1 for one in found),
         within=30,
         saying="processor use of both instances is measured",
     )

@@ -28,16 +28,11 @@ Dial = Callable[[], ClientConnection]
 
 @pytest.fixture
 def dial(stack: Stack) -> Iterator[Dial]:
-    made: list[ClientConnection] = []
-
-    def call() -> ClientConnection:
-        url = stack.coordinator.url.replace("http", "ws") + "/agent/v1"
-        made.append(connect(url, compression=None, max_size=None, open_timeout=5, close_timeout=2))
-        return made[-1]
-
-    yield call
-    for connection in made:
-        connection.close()
+    url = stack.coordinator.url.replace("http", "ws") + "/agent/v1"
+    with contextlib.ExitStack() as opened:
+        yield lambda: opened.enter_context(
+            connect(url, compression=None, max_size=None, open_timeout=5, close_timeout=2)
+        )
 
 
 def closing(connection: ClientConnection, within: float = 15) -> tuple[int, str]:

@@ -7,10 +7,9 @@ import pytest
 from tests.hosts import images
 from tests.hosts.stack import Agent, Stack
 from tests.live import waiting, witness
-from tests.live.conftest import on_every_database
 from tests.live.declared import plain, web
 
-pytestmark = [pytest.mark.live, on_every_database]
+pytestmark = pytest.mark.live
 
 
 def test_a_cordoned_node_takes_nothing_new_and_keeps_what_it_has(stack: Stack) -> None:
@@ -65,7 +64,8 @@ def test_a_drain_survives_the_coordinator(stack: Stack) -> None:
         lambda: stack.node(stack.hosts[1]).status, lambda word: word == "drained", within=60, saying="it is drained"
     )
     waiting.running(stack, container.id, 6)
-    assert witness.spread(stack, container.id) == {"h1": 3, "h3": 3}
+    witness.sole(stack, container.id, 6)
+    assert set(witness.spread(stack, container.id)) <= {"h1", "h3"}
 
 
 def test_a_drain_that_cannot_go_on_says_why(stack: Stack) -> None:

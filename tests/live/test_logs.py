@@ -102,14 +102,16 @@ def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
 def test_following_tells_old_and_new_lines_of_all_replicas_once(stack: Stack, ticking: Container, accept: str) -> None:
     begun = datetime.now(UTC)
     seen: list[dict[str, Any]] = []
-    with stack.api.stream("container.logs", accept, containerId=ticking.id, follow="true", tail=30) as response:
+    with stack.api.stream("container.logs", accept, containerId=ticking.id, follow="true", tail=100) as response:
         assert response.headers["content-type"].startswith(accept)
         for event in events(response):
             seen.append(event)
             if len([line for line in seen if moment(line) > begun]) > 60:
                 break
     assert len({line["instanceId"] for line in seen}) == 3
-    assert sum(moment(line) < begun for line in seen) >= 25, "the tail came first"
+    assert sum(moment(line) < begun for line in seen) >= 50, (
+        "the tail comes first; a few new lines may count as part of it"
+    )
     keys = [(line["instanceId"], line["line"]) for line in seen]
     assert len(keys) == len(set(keys)), "a line was told twice"
     for one in ticking.instances:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import threading
 import time
@@ -12,19 +13,23 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import images
-from tests.hosts.stack import STOP_SECONDS, Coordinator, Program, Stack
+from tests.hosts.stack import PORT, STOP_SECONDS, Coordinator, Program, Stack
 from tests.live import waiting, witness
 from tests.live.declared import plain, web
 
 pytestmark = pytest.mark.live
 
 
-@pytest.fixture
-def second(stack: Stack) -> Callable[..., Program]:
-    """Another coordinator with data of its own, which is not expected to start."""
+OTHER_PORT = 8421
 
-    def start(database_url: str = "", **env: str) -> Program:
-        made = Coordinator(stack.lab, stack.directory, database_url, name=f"second-{len(stack.others)}")
+
+@pytest.fixture
+def second(stack: Stack) -> Callable[..., Coordinator]:
+    """Starts another coordinator, with data of its own, and does not wait for it."""
+
+    def start(database_url: str = "", port: int = OTHER_PORT, **env: str) -> Coordinator:
+        name = f"second-{secrets.token_hex(3)}"
+        made = Coordinator(stack.lab, stack.directory, database_url, name=name, port=port)
         stack.others.append(made)
         Program.start(made, **env)
         return made
@@ -42,46 +47,42 @@ def one_line(program: Program) -> str:
     return str(problems[0])
 
 
-def test_a_taken_port(stack: Stack, second: Callable[..., Program]) -> None:
-    line = one_line(second())
-    assert "8420" in line
+def test_a_taken_port(stack: Stack, second: Callable[..., Coordinator]) -> None:
+    line = one_line(second(port=PORT))
+    assert str(PORT) in line
     assert stack.api.health()["status"] == "ok"
 
 
-def test_a_database_that_is_none(stack: Stack, second: Callable[..., Program], tmp_path: Path) -> None:
+def test_a_database_that_is_none(stack: Stack, second: Callable[..., Coordinator], tmp_path: Path) -> None:
     path = tmp_path / "broken.db"
     path.write_bytes(b"this is no database" * 1000)
-    line = one_line(second(f"sqlite:///{path}", ARGOSY_BIND=f"{stack.lab.ci_address}:8421"))
+    line = one_line(second(f"sqlite:///{path}"))
     assert str(path) in line
     assert path.read_bytes() == b"this is no database" * 1000
 
 
-def test_a_database_that_is_not_there(stack: Stack, second: Callable[..., Program], tmp_path: Path) -> None:
+def test_a_database_that_is_not_there(stack: Stack, second: Callable[..., Coordinator], tmp_path: Path) -> None:
     url = f"postgresql://nobody:s3same@/none?host={tmp_path}"
-    line = one_line(second(url, ARGOSY_BIND=f"{stack.lab.ci_address}:8421"))
+    line = one_line(second(url))
     assert str(tmp_path) in line or "database" in line
     assert "s3same" not in line
 
 
-def test_a_database_of_a_newer_version(stack: Stack, second: Callable[..., Program]) -> None:
-    other = second(ARGOSY_BIND=f"{stack.lab.ci_address}:8421")
-    assert isinstance(other, Coordinator)
-    waiting.until(
-        lambda: other.log.exists() and (other.data / "admin-token").exists(), bool, within=20, saying="it is up"
-    )
-    waiting.until(lambda: bool(other.records()), bool, within=20, saying="it has said something")
+def test_a_database_of_a_newer_version(stack: Stack, second: Callable[..., Coordinator]) -> None:
+    other = second()
+    other.await_health()
     assert other.terminate() == 0
     with closing(sqlite3.connect(other.data / "argosy.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     since = other.mark()
-    Program.start(other, ARGOSY_BIND=f"{stack.lab.ci_address}:8421")
+    Program.start(other)
     assert other.ended(20) != 0
     assert "Traceback" not in other.said(since)
     assert "newer" in other.said(since) or "9999" in other.said(since)
 
 
-def test_a_data_directory_in_use(stack: Stack, second: Callable[..., Program]) -> None:
-    line = one_line(second(ARGOSY_BIND=f"{stack.lab.ci_address}:8421", ARGOSY_DATA_DIR=str(stack.coordinator.data)))
+def test_a_data_directory_in_use(stack: Stack, second: Callable[..., Coordinator]) -> None:
+    line = one_line(second(ARGOSY_DATA_DIR=str(stack.coordinator.data)))
     assert str(stack.coordinator.data) in line
     assert stack.api.health()["status"] == "ok"
 
@@ -96,7 +97,7 @@ def test_a_data_directory_in_use(stack: Stack, second: Callable[..., Program]) -
         ("ARGOSY_DATA_DIR", "/proc/nothing"),
     ],
 )
-def test_a_setting_that_cannot_be(second: Callable[..., Program], name: str, value: str) -> None:
+def test_a_setting_that_cannot_be(second: Callable[..., Coordinator], name: str, value: str) -> None:
     line = one_line(second(**{name: value}))
     assert name in line or value in line
 

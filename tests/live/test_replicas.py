@@ -8,10 +8,9 @@ import pytest
 from tests.hosts import images
 from tests.hosts.stack import Stack
 from tests.live import waiting, witness
-from tests.live.conftest import on_every_database
 from tests.live.declared import QUICK, ROLLING, delayed, plain, web
 
-pytestmark = [pytest.mark.live, on_every_database]
+pytestmark = pytest.mark.live
 
 
 def test_six_replicas_spread_evenly_and_run_only_when_healthy(stack: Stack) -> None:

@@ -138,7 +138,7 @@ def test_nobody_is_lost_before_three_periods_of_silence(steps: list[tuple[float,
         silence, due = now - lease.heard_at, PERIODS_OF_GRACE * lease.period
         event = Beat(now, period_now) if kind == "beat" else Tick(now, kind == "tick")
         lease, events, _ = step(lease, event)
-        assert Event.NODE_LOST not in events or silence >= due
+        assert Event.NODE_LOST not in events or silence >= due - 1e-6  # sums of floats
 
 
 @given(seconds, seconds)
