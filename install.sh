@@ -38,7 +38,7 @@ TEXT
 
 help_up() {
   cat <<'TEXT'
-usage: install.sh up [--yes] [--bind HOST:PORT] [--no-example]
+usage: install.sh up [--yes] [--bind HOST:PORT] [--url URL] [--no-example]
 
 Turns a fresh Debian or Ubuntu machine into a whole Argosy: system packages (and Docker, unless an engine answers), the
 programs in /opt/argosy, a coordinator on SQLite at http://127.0.0.1:8420, an agent enrolled with it, and an example
@@ -46,7 +46,8 @@ container with two replicas. Services run under systemd, or under a small superv
 Running it again repairs and updates; what runs keeps running.
 
   --yes               do not ask before changing the machine (without a terminal it never asks)
-  --bind HOST:PORT    where the coordinator listens
+  --bind HOST:PORT    where the coordinator listens; for agents on other machines, such as 0.0.0.0:8420
+  --url URL           the address those agents use, such as https://argosy.example.org; it goes into join commands
   --no-example        leave the example container out
 
 ARGOSY_DOCKER_HOST in the environment names another engine than unix:///var/run/docker.sock.
@@ -68,7 +69,7 @@ usage: install.sh down [--purge] [--yes]
 
 Stops coordinator and agent, now and at the next boot. Containers keep running, and `up` finds them again.
 
-  --purge    also remove Argosy's containers, /opt/argosy, /etc/argosy, /var/lib/argosy with all data, the units and the
+  --purge    also remove Argosy's containers and volumes, /opt/argosy, /etc/argosy, /var/lib/argosy with all data, the units and the
              user argosy. System packages stay. Asks first.
   --yes      do not ask
 TEXT
@@ -230,11 +231,15 @@ argosy_containers() { # ids, one a line
     grep -o '"Id":"[0-9a-f]*"' | cut -d'"' -f4
 }
 
+argosy_volumes() { # names, one a line
+  docker_api /volumes -G --data-urlencode 'filters={"label":["argosy.node"]}' | grep -o '"Name":"[^"]*"' | cut -d'"' -f4
+}
+
 # ---- programs --------------------------------------------------------------------------------------------------------------
 
 install_programs() { # LOCK
   step "Installing the programs to $home"
-  "$venv/bin/python" -c '' 2>/dev/null || python3 -m venv --clear "$venv" # also after the system's Python has changed
+  "$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$venv" # also after the system's Python has changed
   pip_install "$venv" "$here/requirements/$1.lock" "$here"
   install -m 755 "$here/systemd/backoff" "$here/systemd/supervise" "$home/"
   install -d -m 755 "$settings" "$state"
@@ -322,6 +327,18 @@ process_is() { # PID-FILE TEXT-OF-ITS-COMMAND-LINE
 
 not() { ! "$@"; }
 
+log_mark() { # NAME; from here on is what `log_since` shows
+  if has_systemd; then date +%s; else wc -c <"$logs/$1.log" 2>/dev/null || echo 0; fi
+}
+
+log_since() { # NAME MARK
+  if has_systemd; then
+    journalctl --no-pager -o cat --since "@$2" -u "argosy-$1"
+  else
+    tail -c "+$(($2 + 1))" "$logs/$1.log"
+  fi
+}
+
 service_log() { # NAME
   if has_systemd; then journalctl --no-pager -o cat -n 20 -u "argosy-$1"; else tail -n 20 "$logs/$1.log"; fi
 }
@@ -393,13 +410,18 @@ setup_agent() { # COORDINATOR-URL JOIN-TOKEN
   [ -z "$address" ] || set_setting "$file" ARGOSY_ADDRESS "$address"
   [ -z "$labels" ] || set_setting "$file" ARGOSY_LABELS "$labels"
   [ -z "$2" ] || set_setting "$file" ARGOSY_JOIN "$2"
+  agent_mark=$(log_mark agent)
   start_service agent
 }
+
+# Said by this start of the agent: being enrolled only shows that some coordinator took it in once.
+linked() { log_since agent "$agent_mark" | grep -q '"link.connected"'; }
 
 enrol() { # COORDINATOR-URL JOIN-TOKEN, the token empty when enrolled already
   setup_agent "$1" "$2"
   enrolled || step "Enrolling this machine as a node"
   wait_for 60 enrolled || explain_failure agent
+  wait_for 60 linked || explain_failure agent
   drop_setting "$settings/agent.env" ARGOSY_JOIN
 }
 
@@ -407,8 +429,6 @@ enrol() { # COORDINATOR-URL JOIN-TOKEN, the token empty when enrolled already
 new_join_token() {
   ask cluster.joinToken -d "{\"clusterId\": \"$(default_cluster)\", \"role\": \"worker\"}" | pick 'data["token"]'
 }
-
-agent_connected() { [ "$(curl -fsS "$(coordinator_url)/api/system.health" | pick 'data["agents"]["connected"]')" -ge 1 ]; }
 
 # ---- the example -----------------------------------------------------------------------------------------------------------
 
@@ -468,7 +488,6 @@ do_up() {
   token=''
   enrolled || token=$(new_join_token)
   enrol "$(coordinator_url)" "$token"
-  wait_for 60 agent_connected || explain_failure agent
   [ -z "$example" ] || run_example
   print_first_steps
 }
@@ -515,6 +534,8 @@ do_agent() {
   enrolled || [ -n "$join" ] || die "this machine is not enrolled yet: agent needs --join TOKEN"
   need_packages python3-venv ca-certificates curl iptables
   check_python
+  coordinator=${coordinator%/}
+  case $coordinator in ws://* | wss://*) coordinator=http${coordinator#ws} ;; esac
   healthy "$coordinator" >/dev/null || die "no coordinator answers at $coordinator"
   need_engine
   install_programs agent
@@ -535,9 +556,17 @@ do_status() {
     exit 4
   fi
   [ ! -e "$settings/coordinator.env" ] ||
-    printf '%-12s %s\n' health "$(healthy "$(coordinator_url)" 2>/dev/null || echo "no answer at $(coordinator_url)")"
+    printf '%-12s %s\n' health "$(coordinator_health)"
   printf '%-12s %s\n' containers "$(count_containers)"
   [ -z "$failing" ] || exit 3
+}
+
+coordinator_health() {
+  if [ ! -r "$settings/coordinator.env" ]; then
+    echo "unknown: its settings are readable by root only"
+  else
+    healthy "$(coordinator_url)" 2>/dev/null || echo "no answer at $(coordinator_url)"
+  fi
 }
 
 count_containers() {
@@ -569,8 +598,9 @@ do_down() {
 
 purge_all() {
   if engine_answers; then
-    step "Removing Argosy's containers"
-    for id in $(argosy_containers); do docker_api "/containers/$id?force=1&v=1" -X DELETE >/dev/null; done
+    step "Removing Argosy's containers and volumes"
+    for id in $(argosy_containers); do docker_api "/containers/$id?force=1&v=1" -X DELETE >/dev/null || :; done
+    for name in $(argosy_volumes); do docker_api "/volumes/$name" -X DELETE >/dev/null || :; done
     docker_api "/images/$example_image" -X DELETE >/dev/null 2>&1 || :
   else
     say "No Docker Engine answers at $docker_host: containers of Argosy, if any, stay."
@@ -586,21 +616,17 @@ purge_all() {
   say "Argosy is gone. System packages stay."
 }
 
-test_packages='python3-venv ca-certificates curl git make shellcheck procps util-linux iproute2 iptables nftables e2fsprogs
-  docker.io docker-registry apache2-utils busybox-static postgresql systemd-container mmdebstrap'
-
 do_test() { # pytest arguments
   check_root
   check_system
   cd "$here"
-  # shellcheck disable=SC2086  # a list of words
-  need_packages $test_packages
+  need_packages python3-venv ca-certificates git make shellcheck
   check_python
   # what the fixtures themselves say they start
-  # shellcheck disable=SC2046
-  [ ! -e tests/hosts/packages.py ] || need_packages $(python3 -m tests.hosts.packages)
+  # shellcheck disable=SC2046  # a list of words
+  need_packages $(python3 -m tests.hosts.packages)
   step "Making the environment $here/.venv"
-  [ -x .venv/bin/python ] || python3 -m venv .venv
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .venv
   pip_install .venv requirements/dev.lock --editable .
   step "Running the linters"
   make check
@@ -629,7 +655,7 @@ parse_options() {
     'up --no-example') example='' ;;
     'down --purge') purge=yes ;;
     'up --bind' | 'coordinator --bind') bind=$(value_of "$@"); shift ;;
-    'coordinator --url') public_url=$(value_of "$@"); shift ;;
+    'up --url' | 'coordinator --url') public_url=$(value_of "$@"); shift ;;
     'coordinator --database-url') database_url=$(value_of "$@"); shift ;;
     'agent --coordinator') coordinator=$(value_of "$@"); shift ;;
     'agent --join') join=$(value_of "$@"); shift ;;
