@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from errno import ENOENT
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,14 +22,14 @@ from urllib.parse import urlsplit
 import structlog
 
 from agent import VERSION
-from agent.core.policy import Policy, parse, refusal
+from agent.core.policy import Policy, admit, parse
 from agent.errors import AgentError, SettingsError, StateError
 from agent.identity import IdentityFile
 from agent.journal.journal import Journal, JournalError
 from agent.link.dialer import Dialer, Link, enrol
 from agent.link.node import Node
 from agent.logs.streams import LogStreams
-from agent.metrics.facts import disk_usage, source_address
+from agent.metrics.facts import boot_mark, disk_usage, source_address
 from agent.probes.prober import Prober
 from agent.reconcile.book import AssignmentBook
 from agent.reconcile.executor import Means
@@ -145,10 +146,9 @@ async def _node(ground: Ground, address: str, stop: asyncio.Event) -> None:
             return
         state = await asyncio.to_thread(ground.journal.load)
         book, reports = AssignmentBook(ground.journal, state), ReportBox()
-        direct = ground.settings.docker_host.startswith("unix:")
-        prober = Prober(runtime, clock, book.changes.add, direct=direct)
+        prober = Prober(runtime, clock, book.changes.add, direct=_direct(ground.settings))
         at_end.push_async_callback(prober.close)
-        memory = Memory(ground.journal, state, survey.facts.boot_id)
+        memory = Memory(ground.journal, state, boot_mark())
         means = _means(ground, runtime, survey, clock)
         reconciler = Reconciler(means, prober, book, reports, memory, survey.engine_changed)
 
@@ -189,16 +189,28 @@ def _means(ground: Ground, runtime: DockerRuntime, survey: Survey, clock: System
     def free_bytes() -> int | None:
         return disk_usage(survey.data_root)[1] if survey.data_root else None
 
-    refuses = partial(refusal, ground.policy, real=os.path.realpath)
-    return Means(runtime, clock, refuses, ground.identity.unseal, free_bytes)
+    real = partial(os.path.realpath, strict=True) if _direct(ground.settings) else _elsewhere
+    return Means(runtime, clock, partial(admit, ground.policy, real=real), ground.identity.unseal, free_bytes)
+
+
+def _direct(settings: Settings) -> bool:
+    """Whether the engine is on this machine, and what the agent sees of it is what the engine sees."""
+    return settings.docker_host.startswith("unix:")
+
+
+def _elsewhere(path: str) -> str:
+    """A host path of an engine that is reached over a network: what lies there, links above all, cannot be seen from here."""
+    raise OSError(ENOENT, "the engine may be on another machine, only one on a unix socket is known not to be")
 
 
 @asynccontextmanager
 async def _survey(
     ground: Ground, node_id: str, address: str, clock: SystemClock
 ) -> AsyncIterator[tuple[DockerRuntime, Survey]]:
-    runtime = DockerRuntime(ground.settings.docker_host, node_id, address)
-    survey = Survey(runtime, clock, address, ground.settings.labels)
+    settings = ground.settings
+    find = None if settings.address else partial(source_address, urlsplit(settings.endpoint).hostname or "")
+    runtime = DockerRuntime(settings.docker_host, node_id, lambda: survey.address)
+    survey = Survey(runtime, clock, address, settings.labels, find)
     try:
         yield runtime, survey
     finally:

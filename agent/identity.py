@@ -32,7 +32,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class IdentityFile:
-    """Holds the identity as it is on disk; every change is on disk before it is seen."""
+    """Holds the identity as it is on disk; every change but that of the epoch is on disk before it is seen."""
 
     def __init__(self, path: Path, current: AgentIdentity) -> None:
         self._path = path
@@ -56,8 +56,11 @@ class IdentityFile:
         self._write(replace(self.current, node_id=node_id, token=None))
 
     def advance(self, epoch: int) -> None:
+        """Raises StateError when the disk does not take it. It counts all the same, for as long as this agent lives: that keeps
+        a coordinator with an older epoch away as well as a file does, and a full disk must not keep every coordinator away."""
         if epoch > self.current.epoch:
-            self._write(replace(self.current, epoch=epoch))
+            self.current = replace(self.current, epoch=epoch)
+            self._write(self.current)
 
     def unseal(self, assignment: Assignment) -> InstanceSecrets:
         """What was sealed to this node for this very instance. Raises SealError."""

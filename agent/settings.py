@@ -184,9 +184,10 @@ def _labels(flags: Sequence[str], variable: str) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise SettingsError(f"--label (ARGOSY_LABELS): {pair!r} must read key=value")
+        key = key.strip()
         if key.startswith("argosy."):
             raise SettingsError(f"--label (ARGOSY_LABELS): {key!r}: labels that begin with 'argosy.' are Argosy's own")
-        labels[key.strip()] = value.strip()
+        labels[key] = value.strip()
     try:
         return msgspec.convert(labels, Labels)
     except msgspec.ValidationError as error:

@@ -36,12 +36,21 @@ _T = TypeVar("_T")
 
 
 class Survey:
-    """`facts` is what is known now. `address` and `labels` are this node's settings."""
+    """`facts` is what is known now. `address`: where this node's published ports are reached, as far as it is known. `find`
+    tells it anew, empty when it cannot; None when the settings say it. `labels` are this node's settings."""
 
-    def __init__(self, runtime: Runtime, clock: Clock, address: str, labels: dict[str, str]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        clock: Clock,
+        address: str,
+        labels: dict[str, str],
+        find: Callable[[], str] | None = None,
+    ) -> None:
         self._runtime = runtime
         self._clock = clock
-        self._address = address
+        self.address = address
+        self._find = find
         self._labels = labels
         self._engine = EngineFacts(Engine(), "", "")
         self._wakeup = Wakeup()
@@ -93,18 +102,24 @@ class Survey:
                 whole, each = await self._in_thread(partial(measure, list(running()), self._clock.wall()))
                 for start in range(0, max(1, len(each)), _MAX_SAMPLES):
                     send(MetricsSample(whole, each[start : start + _MAX_SAMPLES]))
+                await self._locate()
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _locate(self) -> None:
+        """A lease, a network or a boot without one changes the address. Last, as names take their time; the next look tells."""
+        found = await self._in_thread(self._find) if self._find is not None else ""
+        if found and found != self.address:
+            self.address = found
+            self._wakeup.wake()
 
     async def _look(self) -> None:
         if self._ask_engine:
             await self._introduce_engine()
         engine = self._engine
         self.facts = await self._in_thread(
-            lambda: collect(
-                engine.engine, engine.platform, engine.data_root, address=self._address, labels=self._labels
-            )
+            lambda: collect(engine.engine, engine.platform, engine.data_root, address=self.address, labels=self._labels)
         )
 
     async def _introduce_engine(self) -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -30,9 +31,9 @@ from coordinator.errors import StartError
 from coordinator.hub.hub import Hub
 from coordinator.hub.parts import HubParts
 from coordinator.logs.broker import LogBroker
-from coordinator.procedures.bootstrap import first_start
+from coordinator.procedures.bootstrap import TOKEN_FILE, first_start
 from coordinator.procedures.context import Services
-from coordinator.settings import Settings
+from coordinator.settings import Settings, authority
 from coordinator.store.database import Store
 from coordinator.store.vault import Vault
 from shared.kit.clock import Clock, SystemClock
@@ -43,26 +44,34 @@ log = structlog.get_logger("coordinator")
 DRAIN_SECONDS = 5
 """What requests under way get to finish when told to stop; the whole stop stays under ten."""
 MASTER_KEY_FILE = "master.key"
+BACKLOG = 4096
 
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError, StoreError or VaultError when it cannot start."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # first of all: whoever stops it early gets an orderly end too
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    log.info("starting", version=VERSION)
     _prepare(settings)
     clock = SystemClock()
     vault = Vault.open(settings.data_dir / MASTER_KEY_FILE)
     with _listen(settings) as listener:
         store = await Store.open(settings.database_url, clock)
         try:
-            await _run(settings, store, vault, clock, listener)
+            if not stop.is_set():
+                await _run(settings, store, vault, clock, listener, stop)
         finally:
             await store.close()
 
 
-async def _run(settings: Settings, store: Store, vault: Vault, clock: Clock, listener: socket.socket) -> None:
+async def _run(
+    settings: Settings, store: Store, vault: Vault, clock: Clock, listener: socket.socket, stop: asyncio.Event
+) -> None:
     hub_keys = await keys.load(store, vault)
     secret = await first_start(store, vault, settings.data_dir)
-    if secret is not None and sys.stdout.isatty():  # a journal is no place for it; the file is there for everybody else
-        print(f"admin token (shown once): {secret}", flush=True)  # noqa: T201 — for the person who starts it by hand
+    if secret is not None:
+        _announce(secret, settings.data_dir / TOKEN_FILE)
     book, samples, broker = LeaseBook(), Samples(), LogBroker(clock)
     hub = Hub(HubParts(store, vault, hub_keys, book, samples, broker, clock))
     broker.attach(hub.registry)
@@ -89,10 +98,13 @@ async def _run(settings: Settings, store: Store, vault: Vault, clock: Clock, lis
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop) for loop in loops]
         serving = group.create_task(server.serve(sockets=[listener]))
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        log.info("listening", url=settings.url, version=VERSION, database=settings.database_url.partition(":")[0])
+        log.info(
+            "listening",
+            at=authority(settings.host, settings.port),
+            url=settings.url,
+            version=VERSION,
+            database=settings.database_url.partition(":")[0],
+        )
         _freeze()
         await stop.wait()
         log.info("stopping")
@@ -102,6 +114,12 @@ async def _run(settings: Settings, store: Store, vault: Vault, clock: Clock, lis
         await serving
         for task in tasks:
             task.cancel()
+
+
+def _announce(secret: str, path: Path) -> None:
+    """Once, and only to a person: a journal is no place for a token. Everybody else finds it in the file."""
+    shown = f"admin token (shown once): {secret}" if sys.stdout.isatty() else f"the admin token is in {path}"
+    print(shown, flush=True)  # noqa: T201 — for whoever starts it
 
 
 class _Server(uvicorn.Server):
@@ -124,7 +142,7 @@ def _config(app: Litestar) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        backlog=4096,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
 
@@ -145,8 +163,9 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.host, settings.port))
+            listener.listen(BACKLOG)  # with SO_REUSEADDR it is here that a port in use is found out
         except OSError as error:
-            raise StartError(f"ARGOSY_BIND: {settings.host}:{settings.port}: {error.strerror}") from error
+            raise StartError(f"ARGOSY_BIND: {authority(settings.host, settings.port)}: {error.strerror}") from error
         yield listener
 
 

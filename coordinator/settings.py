@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +11,13 @@ from coordinator.errors import StartError
 from shared.kit.log import LEVELS
 
 DEFAULT_BIND = "127.0.0.1:8420"
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 — recognised, not chosen
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`url` is how agents and people reach the coordinator from elsewhere; it goes into the install command of join tokens."""
+    """`url` is how agents and people reach the coordinator from elsewhere; it goes into the install command of join tokens. Empty
+    when it listens on every address, none was given, and the machine has none that leads anywhere."""
 
     host: str
     port: int
@@ -23,7 +27,31 @@ class Settings:
     url: str
 
 
-def read_settings(arguments: list[str], environ: dict[str, str] | None = None) -> Settings:
+def outgoing_address(host: str) -> str | None:
+    """The address this machine speaks to others from, for a wildcard `host`; None without a route. Connecting a datagram socket
+    chooses the route and sends nothing."""
+    families = [(socket.AF_INET, "192.0.2.1")]  # reserved for documentation: any address beyond this network will do
+    if ":" in host:  # listens for both kinds
+        families.append((socket.AF_INET6, "2001:db8::1"))
+    for family, elsewhere in families:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((elsewhere, 9))
+                return str(probe.getsockname()[0])
+        except OSError:  # no such route, or no such family
+            continue
+    return None
+
+
+def authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def read_settings(
+    arguments: list[str],
+    environ: dict[str, str] | None = None,
+    outgoing: Callable[[str], str | None] = outgoing_address,
+) -> Settings:
     """Raises StartError naming the setting; SystemExit only for `--help` and unknown flags."""
     env = os.environ if environ is None else environ
     parser = argparse.ArgumentParser(
@@ -50,8 +78,13 @@ def read_settings(arguments: list[str], environ: dict[str, str] | None = None) -
         data_dir=data_dir,
         database_url=_database_url(given.database_url, data_dir),
         log_level=given.log_level,
-        url=given.url.rstrip("/") or f"http://{host}:{port}",
+        url=given.url.rstrip("/") or _default_url(host, port, outgoing),
     )
+
+
+def _default_url(host: str, port: int, outgoing: Callable[[str], str | None]) -> str:
+    reachable = outgoing(host) if host in WILDCARDS else host
+    return f"http://{authority(reachable, port)}" if reachable is not None else ""
 
 
 def _bind(text: str) -> tuple[str, int]:

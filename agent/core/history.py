@@ -19,7 +19,8 @@ from shared.spec.instance import TERMINAL, Goal, Phase
 from shared.spec.reason import IMAGE_NOT_FOUND, REMOVED_OUTSIDE, UNHEALTHY, Reason
 
 PERSISTENCE = 5
-"""Permanent faults in a row, of an instance that ran before, after which it counts as failed: the world around it may recover."""
+"""Permanent faults in a row, of an instance that ran before, after which it counts as failed: the world around it may recover.
+With the policy `always` it is given all the time that takes."""
 
 
 class History(Struct, frozen=True, omit_defaults=True):
@@ -187,7 +188,9 @@ def _succeeded(history: History) -> History:
 
 
 def _hopeless(history: History, policy: RestartPolicy) -> bool:
-    return not history.ever_started or policy == "never" or history.faults >= PERSISTENCE
+    if not history.ever_started or policy == "never":
+        return True
+    return policy != "always" and history.faults >= PERSISTENCE
 
 
 def _retried(instance_id: str, history: History, fault: RuntimeFault, now: float) -> History:

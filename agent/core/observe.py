@@ -27,3 +27,9 @@ class Observed:
     image_id: str = ""
     pid: int = 0
     ip: str = ""
+
+    @property
+    def vague(self) -> bool:
+        """The engine merely listed it: it was started, but nobody knows when, so a new start or a new end cannot be told from
+        the one on record."""
+        return self.state in ("running", "exited") and self.started_at is None

@@ -71,7 +71,9 @@ def diff(
     wakes: dict[str, float] = {}
     for name, assignment in sorted(desired.assignments.items(), key=_by_name):
         seen, record = observed.get(name), history.get(name, FRESH)
-        if name in busy or (assignment.goal == "run" and seen is not None and unchanged(seen, record)):
+        # What is to run waits until it is properly looked at: judged by a listing alone it would be counted as restarted or
+        # crashed. What is to end needs no more than its id and its state.
+        if name in busy or (assignment.goal == "run" and seen is not None and (seen.vague or unchanged(seen, record))):
             continue
         step = decide(assignment, seen, record, now)
         if step.history != record:

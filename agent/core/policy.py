@@ -4,13 +4,15 @@ The defaults refuse whatever reaches out of the container. A policy file can onl
 no way for a coordinator to change it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from posixpath import normpath
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from shared.spec.instance import InstanceSpec
+from shared.spec.instance import VOLUME_PREFIX, InstanceSpec, InstanceVolume
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,11 +39,16 @@ def parse(text: str) -> Policy:
     return policy
 
 
-def refusal(policy: Policy, spec: InstanceSpec, real: Callable[[str], str] = normpath) -> str | None:
-    """Why the policy forbids it, None when it does not.
+class RefusedByPolicy(Exception):
+    """Why the policy forbids something, in a sentence for people."""
 
-    Paths are judged as `real` resolves them. The default resolves `..`; who can see the node's file system passes
-    `os.path.realpath`, so that a link a container left in an allowed directory does not lead out of it.
+
+def admit(policy: Policy, spec: InstanceSpec, real: Callable[[str], str] = normpath) -> InstanceSpec:
+    """What may run: the same with its host paths resolved, so that what was judged is what is mounted. Raises RefusedByPolicy.
+
+    Paths are judged as `real` resolves them. The default resolves `..`; who can see the node's file system passes a strict
+    `os.path.realpath`, so that a link a container left in an allowed directory does not lead out of it. Where `real` raises
+    OSError the path cannot be seen, and might be such a link.
     """
     security = spec.security
     for asked, allowed, words in (
@@ -51,28 +58,43 @@ def refusal(policy: Policy, spec: InstanceSpec, real: Callable[[str], str] = nor
         (security.host_ipc, policy.allow_host_ipc, "the host's shared memory"),
     ):
         if asked and not allowed:
-            return f"this node's policy does not allow {words}"
-    for volume in spec.volumes:
-        if volume.host and not _path_allowed(policy, volume.source, real):
-            return f"this node's policy does not allow its path {volume.source!r}"
+            raise RefusedByPolicy(f"this node's policy does not allow {words}")
     registry = registry_of(spec.image)
     if policy.allow_registries and registry not in policy.allow_registries:
-        return f"this node's policy does not allow images from {registry!r}"
-    return None
+        raise RefusedByPolicy(f"this node's policy does not allow images from {registry!r}")
+    return replace(spec, volumes=[_admitted(policy, volume, real) for volume in spec.volumes])
 
 
 def registry_of(image: str) -> str:
     """The registry an image name means, by the rule every engine follows: the first part is a registry only when it looks like a
     host name."""
     first, slash, _ = image.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return first
     return "docker.io"
 
 
-def _path_allowed(policy: Policy, path: str, real: Callable[[str], str]) -> bool:
-    wanted = _canonical(real(path))
-    return any(_within(wanted, _canonical(real(allowed))) for allowed in policy.allow_host_paths)
+def _admitted(policy: Policy, volume: InstanceVolume, real: Callable[[str], str]) -> InstanceVolume:
+    if not volume.host:
+        if volume.source.startswith(VOLUME_PREFIX):
+            return volume
+        raise RefusedByPolicy(f"the volume {volume.source!r} of this node is not Argosy's")
+    if not policy.allow_host_paths:
+        raise RefusedByPolicy(f"this node's policy does not allow its path {volume.source!r}")
+    try:
+        wanted = _canonical(real(volume.source))
+    except OSError as error:
+        why = error.strerror or error
+        raise RefusedByPolicy(f"this node cannot judge its path {volume.source!r}: {why}") from error
+    if not any(_within(wanted, root) for root in _roots(policy, real)):
+        raise RefusedByPolicy(f"this node's policy does not allow its path {volume.source!r}")
+    return replace(volume, source=wanted)
+
+
+def _roots(policy: Policy, real: Callable[[str], str]) -> Iterator[str]:
+    for allowed in policy.allow_host_paths:
+        with suppress(OSError):  # what is not there, or not to be seen, allows nothing
+            yield _canonical(real(allowed))
 
 
 def _within(path: str, directory: str) -> bool:

@@ -5,7 +5,7 @@ Two kinds of writes with two promises. Assignments are orders: they are on the d
 lost to a power cut is corrected by the next look at the engine.
 
 A file that cannot be read is moved aside and never overwritten: the agent then knows no set, which removes nothing, and asks
-for a complete one.
+for a complete one. On a full disk it is opened in the room its ballast leaves.
 
 All methods are synchronous and may be called from any thread, one at a time.
 """
@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from agent.core.history import History
+from agent.journal.ballast import Ballast
 from shared.spec.instance import Assignment
 
 _FORMAT: Final = 1
@@ -42,6 +43,7 @@ _CIRCUMSTANCES = frozenset(
         sqlite3.SQLITE_CANTOPEN,
     }
 )
+_UNOPENED = (OSError, sqlite3.DatabaseError, msgspec.DecodeError, ValueError)
 _encoder = msgspec.msgpack.Encoder()
 _assignment = msgspec.msgpack.Decoder(Assignment)
 _history = msgspec.msgpack.Decoder(History)
@@ -60,7 +62,6 @@ class JournalState:
     assignments: dict[str, Assignment] = field(default_factory=dict)
     sequence: int | None = None
     history: dict[str, History] = field(default_factory=dict)
-    epoch: int = 0
     boot_id: str = ""
 
 
@@ -68,15 +69,34 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._state: JournalState | None = None
+        self._ballast = Ballast(path.with_name("ballast"))
+        self._state: JournalState | None
         try:
-            self._connection, self._state = _open(path)
-        except (OSError, sqlite3.DatabaseError, msgspec.DecodeError, ValueError) as error:
+            self._connection, self._state = self._opened()
+        except JournalError as error:
+            if not self._ballast.drop():
+                raise
+            log.warning("journal.ballast_dropped", path=str(path), error=str(error))
+            self._connection, self._state = self._opened()
+        else:
+            self._ballast.keep()
+
+    def _opened(self) -> tuple[sqlite3.Connection, JournalState]:
+        try:
+            return _open(self._path)
+        except _UNOPENED as error:
             if _circumstance(error):
-                raise JournalError(f"cannot open the journal {path}: {error}") from error
-            aside = _move_aside(path)
-            log.error("journal unreadable, starting without one", path=str(path), kept_as=str(aside), error=str(error))
-            self._connection, self._state = _open(path)
+                raise self._unopened(error) from error
+            aside = _move_aside(self._path)
+            kept = str(aside)
+            log.error("journal unreadable, starting without one", path=str(self._path), kept_as=kept, error=str(error))
+        try:
+            return _open(self._path)
+        except _UNOPENED as error:
+            raise self._unopened(error) from error
+
+    def _unopened(self, error: Exception) -> JournalError:
+        return JournalError(f"cannot open the journal {self._path}: {error}")
 
     def load(self) -> JournalState:
         """What the file held when it was opened, or holds now."""
@@ -91,12 +111,14 @@ class Journal:
             connection.execute("DELETE FROM assignments")
             _upsert(connection, "assignments", assignments.items())
             _set_meta(connection, "sequence", str(sequence))
+        self._ballast.keep()
 
     def save_delta(self, sequence: int, upserts: Mapping[str, Assignment], forget: Iterable[str]) -> None:
         with self._transaction("FULL") as connection:
             connection.executemany("DELETE FROM assignments WHERE instance_id = ?", [(name,) for name in forget])
             _upsert(connection, "assignments", upserts.items())
             _set_meta(connection, "sequence", str(sequence))
+        self._ballast.keep()
 
     def save_history(self, records: Mapping[str, History | None]) -> None:
         """None forgets one."""
@@ -104,10 +126,6 @@ class Journal:
             gone = [(name,) for name, record in records.items() if record is None]
             connection.executemany("DELETE FROM history WHERE instance_id = ?", gone)
             _upsert(connection, "history", ((name, record) for name, record in records.items() if record is not None))
-
-    def save_epoch(self, epoch: int) -> None:
-        with self._transaction("FULL") as connection:
-            _set_meta(connection, "epoch", str(epoch))
 
     def save_boot(self, boot_id: str) -> None:
         with self._transaction("NORMAL") as connection:
@@ -167,7 +185,6 @@ def _read(connection: sqlite3.Connection) -> JournalState:
         assignments={name: _assignment.decode(body) for name, body in _rows(connection, "assignments")},
         sequence=int(sequence) if sequence is not None else None,
         history={name: _history.decode(body) for name, body in _rows(connection, "history")},
-        epoch=int(meta.get("epoch", "0")),
         boot_id=meta.get("boot_id", ""),
     )
 

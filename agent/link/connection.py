@@ -98,7 +98,8 @@ async def dial(endpoint: str) -> Connection:
 def _limit_unsent(opened: ClientConnection) -> None:
     plug: socket.socket = opened.transport.get_extra_info("socket")
     if plug.family in (socket.AF_INET, socket.AF_INET6):
-        plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        with suppress(OSError):  # an optimisation, and the peer may be gone again; whoever sends next learns that
+            plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
 
 def _refused(error: InvalidStatus) -> DialError:

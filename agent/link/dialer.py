@@ -21,7 +21,7 @@ from agent.link.retry import Ending, delay
 from shared.kit.backoff import Backoff
 from shared.kit.clock import Clock
 from shared.spec.node import NodeFacts
-from shared.wire.closing import CloseReason, by_code
+from shared.wire.closing import CloseReason, by_transport
 from shared.wire.codec import FrameError, decode_from_hub, encode, plain_size
 from shared.wire.frames import Held, LogChunk, LogEnd, MetricsSample, NodeStatus
 from shared.wire.session import HANDSHAKE_SECONDS, AgentSession, Closed, Enrolled, Holding
@@ -134,7 +134,7 @@ async def enrol(dialer: Dialer, identity: IdentityFile, facts: NodeFacts, clock:
         except FrameError as error:
             outcome = session.close(CloseReason.PROTOCOL_ERROR, str(error))
         except DisconnectedError as error:
-            return Ending(by_code(error.code), str(error))
+            return Ending(by_transport(error.code), str(error))
         if isinstance(outcome, Closed):
             await connection.close(outcome.reason.code, outcome.message)
             return Ending(outcome.reason, outcome.message, outcome.retry_after)

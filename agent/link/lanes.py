@@ -15,7 +15,7 @@ from agent.link.node import Reports
 from shared.kit.wakeup import Wakeup
 from shared.spec.instance import InstanceReport
 from shared.wire.codec import plain_size
-from shared.wire.credit import line_cost
+from shared.wire.credit import lines_cost
 from shared.wire.frames import AgentFrame, InstanceReports, LogChunk, LogCredit, LogEnd, MetricsSample, NodeStatus
 
 BATCH_REPORTS = 256
@@ -98,7 +98,7 @@ class LogLane:
         index, frame = next(full, (-1, None))
         if frame is None:
             return False
-        cost = sum(map(line_cost, frame.lines))
+        cost = lines_cost(frame.lines)
         lost, lost_bytes = frame.dropped + len(frame.lines), frame.dropped_bytes + cost
         self._owed[frame.stream_id] = self._owed.get(frame.stream_id, 0) + cost
         self._bytes -= _weight(frame)

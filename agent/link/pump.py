@@ -18,7 +18,7 @@ from agent.link.retry import Ending
 from shared.kit.clock import Clock
 from shared.kit.together import together
 from shared.kit.wakeup import Wakeup
-from shared.wire.closing import CloseReason, by_code
+from shared.wire.closing import CloseReason, by_transport
 from shared.wire.codec import FrameError, decode_from_hub, encode
 from shared.wire.frames import (
     AssignmentDelta,
@@ -148,11 +148,12 @@ class Pump:
         raise _OverError(self._session.close(CloseReason.GOING_AWAY, "the agent is stopping"))
 
     async def _ready(self, frame: HubReady) -> None:
-        """The epoch is on disk before anything of this session counts."""
+        """The epoch is on disk before anything of this session counts, if the disk takes it: a node with a full disk is alive,
+        and of more use connected. The next session's epoch is greater and is written anew."""
         try:
             await asyncio.to_thread(self._identity.advance, frame.epoch)
         except StateError as error:
-            raise _OverError(self._session.close(CloseReason.GOING_AWAY, str(error))) from error
+            self._log.error("link.epoch_unwritten", epoch=frame.epoch, message=str(error))
         self._ready_at = self._clock.monotonic()
         self._lanes.open(self._node.reports)
         self._retimed.wake()
@@ -178,7 +179,7 @@ class Pump:
     async def _ending(self, over: _OverError) -> Ending:
         held_for = 0.0 if self._ready_at is None else self._clock.monotonic() - self._ready_at
         if over.lost is not None:
-            return Ending(by_code(over.lost.code), str(over.lost), held_for=held_for)
+            return Ending(by_transport(over.lost.code), str(over.lost), held_for=held_for)
         closed = over.closed
         assert closed is not None, "every end has a cause"
         assert self._session.stage is Stage.CLOSED

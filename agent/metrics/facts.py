@@ -11,6 +11,7 @@ from agent import VERSION
 from shared.spec.node import Engine, NodeFacts
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_FIRST_PROCESS = Path("/proc/1/stat")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _NOTHING_SENT = 9  # the discard port; connecting a datagram socket sends nothing to it
 
@@ -58,6 +59,20 @@ def source_address(host: str, port: int = _NOTHING_SENT) -> str:
             probe.connect(target)
             return str(probe.getsockname()[0])
     except OSError:
+        return ""
+
+
+def boot_mark() -> str:
+    """Another after every start of this machine. The kernel's id alone says nothing of a system container (LXC), which starts anew
+    under a kernel that runs on; the start time of its process 1 does."""
+    return f"{_boot_id()}/{_first_process_began()}"
+
+
+def _first_process_began() -> str:
+    """Field 22; the second one, a name in brackets, may hold anything."""
+    try:
+        return _FIRST_PROCESS.read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
         return ""
 
 

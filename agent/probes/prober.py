@@ -5,7 +5,8 @@ counted: an engine that restarts must not turn every instance unhealthy.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -25,6 +26,8 @@ from shared.spec.instance import Assignment, InstanceSpec
 log = structlog.get_logger()
 
 PROBES_AT_ONCE = 32
+SLOT_SECONDS = 5.0
+"""Of a probe that takes longer the slot goes on to the next: checks that hang must not keep the others from being asked."""
 
 
 @dataclass
@@ -97,7 +100,7 @@ class Prober:
     async def _probe_on(self, instance_id: str, watch: _Watch, check: HealthCheck) -> None:
         while watch.state.next_probe_at is not None:
             await asyncio.sleep(watch.state.next_probe_at - self._clock.monotonic())
-            async with self._slots:
+            async with self._slot():
                 outcome = await self._probe(watch, check)
             if outcome is None:
                 await asyncio.sleep(check.interval)
@@ -106,6 +109,22 @@ class Prober:
             watch.state = observe(before, check, not outcome, self._clock.monotonic(), outcome)
             if not watch.ended and _news(before, watch.state):
                 self._changed(instance_id)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        await self._slots.acquire()
+        held = [self._slots]
+
+        def release() -> None:
+            if held:
+                held.pop().release()
+
+        timer = asyncio.get_running_loop().call_later(SLOT_SECONDS, release)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            release()
 
     async def _probe(self, watch: _Watch, check: HealthCheck) -> str | None:
         """Empty when it passed, else why not; None when nothing could be found out."""

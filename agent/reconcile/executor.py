@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import assert_never
 
 import structlog
+from msgspec.structs import replace
 
 from agent.core import history
 from agent.core.actions import Action, Create, Pull, Remove, RemoveVolume, Start, Stop, phrase
-from agent.core.faults import EngineUnreachable, RuntimeFault
+from agent.core.faults import EngineUnreachable, RuntimeFault, Unanswered
 from agent.core.observe import Observed
+from agent.core.policy import RefusedByPolicy
 from agent.reconcile.memory import Memory
 from agent.reconcile.pulls import SharedPulls
 from agent.reconcile.view import View
@@ -36,22 +38,24 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Means:
-    """What actions are carried out with. `refuses`: why the node's policy forbids something, None when it does not. `unseal`
-    raises SealError. `free_bytes`: left where the engine keeps images, None when nobody can tell."""
+    """What actions are carried out with. `admit`: what the node's policy lets run, see `agent.core.policy`; raises
+    RefusedByPolicy. `unseal` raises SealError. `free_bytes`: left where the engine keeps images, None when nobody can tell."""
 
     runtime: Runtime
     clock: Clock
-    refuses: Callable[[InstanceSpec], str | None]
+    admit: Callable[[InstanceSpec], InstanceSpec]
     unseal: Callable[[Assignment], InstanceSecrets]
     free_bytes: Callable[[], int | None]
 
 
 @dataclass(frozen=True)
 class Listener:
-    """`changed`: look at this instance again. `unreachable`: the engine did not answer an action."""
+    """`changed`: look at this instance again. `unreachable`: the engine cannot be reached. `doubtful`: it left an action without
+    an answer."""
 
     changed: Callable[[str], None]
     unreachable: Callable[[EngineUnreachable], None]
+    doubtful: Callable[[], None]
 
 
 class Executor:
@@ -103,6 +107,9 @@ class Executor:
         except EngineUnreachable as fault:
             self._failed(action, fault)
             self._listener.unreachable(fault)
+        except Unanswered as fault:
+            self._failed(action, fault)
+            self._listener.doubtful()
         except RuntimeFault as fault:
             self._failed(action, fault)
         except (
@@ -144,10 +151,10 @@ class Executor:
 
     async def _pull(self, action: Pull) -> None:
         name, image = action.instance_id, action.spec.image
-        self._admit(action.spec)
+        await self._admitted(action.spec)
         if await self._means.runtime.image_id(image) is None:
             secrets = self._secrets(action.assignment)
-            self._check_disk(image)
+            await self._check_disk(image)
             self._remember(action, history.pulling)
             self._listener.changed(name)
             await self._pulls.pull(image, secrets, lambda done, known: self._pulled_so_far(name, done, known))
@@ -155,16 +162,16 @@ class Executor:
 
     async def _create(self, action: Create) -> None:
         name = action.instance_id
-        self._admit(action.spec)
-        secrets = self._secrets(action.assignment)
+        assignment = replace(action.assignment, spec=await self._admitted(action.spec))
+        secrets = self._secrets(assignment)
         async with self._starts:
-            engine_id = await self._means.runtime.create(action.assignment, secrets)
+            engine_id = await self._means.runtime.create(assignment, secrets)
         self._remember(action, lambda record: history.created(record, engine_id))
         made = Observed(engine_id, name, action.assignment.spec_hash, "created")
         self._view.put(name, made, looked=self._view.tick())
 
     async def _start(self, action: Start) -> None:
-        self._admit(action.spec)
+        await self._admitted(action.spec)
         async with self._starts:
             await self._means.runtime.start(action.engine_id)
         looked = self._view.tick()
@@ -190,11 +197,14 @@ class Executor:
         name = action.instance_id
         self._memory.put(name, change(self._memory.get(name)))
 
-    def _admit(self, spec: InstanceSpec) -> None:
-        """At every step and not once: the policy may have become stricter since."""
-        refusal = self._means.refuses(spec)
-        if refusal is not None:
-            raise RuntimeFault(POLICY_REFUSED, refusal, temporary=False)
+    async def _admitted(self, spec: InstanceSpec) -> InstanceSpec:
+        """At every step and not once: the policy may have become stricter since, and a link may lead elsewhere."""
+        try:
+            if any(volume.host for volume in spec.volumes):  # asks a file system, which may hang
+                return await asyncio.to_thread(self._means.admit, spec)
+            return self._means.admit(spec)
+        except RefusedByPolicy as refused:
+            raise RuntimeFault(POLICY_REFUSED, str(refused), temporary=False) from refused
 
     def _secrets(self, assignment: Assignment) -> InstanceSecrets:
         if assignment.spec is None or not assignment.spec.sealed:
@@ -205,8 +215,8 @@ class Executor:
             message = f"its secrets cannot be opened by this node: {error}"
             raise RuntimeFault(SECRETS_UNREADABLE, message, temporary=False) from error
 
-    def _check_disk(self, image: str) -> None:
-        free = self._means.free_bytes()
+    async def _check_disk(self, image: str) -> None:
+        free = await asyncio.to_thread(self._means.free_bytes)
         if free is not None and free < MIN_FREE_BYTES:
             message = (
                 f"{readable_bytes(free)} are free where the engine keeps images,"

@@ -65,16 +65,11 @@ class Reconciler:
         self._reports = reports
         self._memory = memory
         self._view = View()
-        self._executor = Executor(means, self._view, memory, Listener(self._settled, self._unreachable))
+        self._executor = Executor(means, self._view, memory, Listener(self._settled, self._unreachable, self._doubtful))
         audience = Audience(book.changes.add, self._look_at_everything, self._interrupted, engine_changed)
         self._watch = Watch(means.runtime, means.clock, self._view, self._executor.busy, audience)
         self._wakes: dict[str, float] = {}
         self._probed: dict[str, Observed] = {}
-
-    @property
-    def engine_reason(self) -> Reason | None:
-        """Why the engine does not answer, None when it does or nobody asked yet."""
-        return self._watch.reason
 
     def engine_id(self, instance_id: str) -> str | None:
         """The engine container of an instance, as last seen."""
@@ -146,6 +141,8 @@ class Reconciler:
     def _report(self, assignment: Assignment) -> None:
         name = assignment.instance_id
         seen, record = self._view.observed.get(name), self._memory.get(name)
+        if assignment.goal == "run" and seen is not None and seen.vague:
+            return  # nothing was decided about it, and what was reported still holds
         self._attend(assignment, seen)
         senses = Senses(self._probes.health(name), self._executor.progress(name))
         report = derive(assignment, seen, record, senses)
@@ -195,6 +192,9 @@ class Reconciler:
 
     def _unreachable(self, fault: EngineUnreachable) -> None:
         self._watch.unreachable(fault)
+
+    def _doubtful(self) -> None:
+        self._watch.doubtful()
 
     def _interrupted(self) -> None:
         self._memory.unwatch("engine")

@@ -34,9 +34,11 @@ class View:
         self._looked[instance_id] = looked
 
     def offer(self, instance_id: str, seen: Observed | None, looked: int) -> None:
-        """What a look showed that began at `looked`: taken unless something newer is known."""
+        """What a look showed that began at `looked`: taken unless something newer is known. A listing that shows what is known
+        already takes nothing away from it."""
         if self._written.get(instance_id, 0) < looked:
-            self._store(instance_id, seen)
+            if not _confirms(seen, self._observed.get(instance_id)):
+                self._store(instance_id, seen)
             self._looked[instance_id] = max(looked, self._looked.get(instance_id, 0))
 
     def offer_all(self, seen: Iterable[Observed], looked: int) -> None:
@@ -61,6 +63,12 @@ class View:
             self._observed.pop(instance_id, None)
         else:
             self._observed[instance_id] = seen
+
+
+def _confirms(seen: Observed | None, known: Observed | None) -> bool:
+    if seen is None or known is None or not seen.vague:
+        return False
+    return (seen.engine_id, seen.state) == (known.engine_id, known.state)
 
 
 def _rank(seen: Observed) -> tuple[int, float, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from agent.core.faults import RuntimeFault
+from agent.core.faults import EngineUnreachable, RuntimeFault
 from agent.reconcile.view import View
 from agent.runtime.base import Runtime
 from shared.kit.backoff import Backoff
@@ -67,6 +67,10 @@ class Watch:
         self._down(fault)
         self._dirty.add(_EVERYTHING)
 
+    def doubtful(self) -> None:
+        """An action got no answer. Whether it is the engine that is in trouble, a list decides."""
+        self._dirty.add(_EVERYTHING)
+
     async def run(self) -> None:
         backoff = Backoff(base=0.25, ceiling=RETRY_CEILING, healthy_after=RETRY_CEILING)
         while True:
@@ -112,7 +116,14 @@ class Watch:
             await self._list()  # somebody else's doing: only a list knows its engine id
             return
         looked = self._view.tick()
-        self._view.offer(name, await self._runtime.inspect(known.engine_id), looked)
+        try:
+            seen = await self._runtime.inspect(known.engine_id)
+        except EngineUnreachable:
+            raise
+        except RuntimeFault:
+            await self._list()  # one that cannot be inspected says nothing of the engine
+            return
+        self._view.offer(name, seen, looked)
         self._audience.changed(name)
 
     async def _list(self) -> None:

@@ -7,25 +7,10 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.core.faults import EngineUnreachable, RuntimeFault
 from agent.core.observe import Observed
 from shared.spec.instance import Assignment, InstanceSecrets
 from shared.spec.node import Engine
 from shared.wire.frames import LogLine
-
-__all__ = [
-    "LABEL_CONTAINER",
-    "LABEL_INSTANCE",
-    "LABEL_NODE",
-    "LABEL_REVISION",
-    "LABEL_SLOT",
-    "LABEL_SPEC",
-    "EngineEvent",
-    "EngineFacts",
-    "EngineUnreachable",
-    "Runtime",
-    "RuntimeFault",
-]
 
 LABEL_NODE = "argosy.node"
 LABEL_INSTANCE = "argosy.instance"
@@ -52,7 +37,8 @@ class EngineEvent:
 
 
 class Runtime(Protocol):
-    """Every method may raise RuntimeFault; EngineUnreachable when the engine does not answer."""
+    """Every method may raise RuntimeFault: EngineUnreachable when there is no engine to talk to, Unanswered when one call is not
+    answered. Only what concerns the whole engine (`facts`, `observe`, `events`) takes that for an engine out of reach."""
 
     async def facts(self) -> EngineFacts: ...
 

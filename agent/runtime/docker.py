@@ -54,9 +54,9 @@ _event = msgspec.json.Decoder(_Event)
 
 
 class DockerRuntime:
-    """`address` is where this node's published ports are reached."""
+    """`address`: where this node's published ports are reached, as far as it is known."""
 
-    def __init__(self, docker_host: str, node_id: str, address: str) -> None:
+    def __init__(self, docker_host: str, node_id: str, address: Callable[[], str]) -> None:
         self._api = EngineApi(docker_host)
         self._node_id = node_id
         self._address = address
@@ -64,17 +64,18 @@ class DockerRuntime:
         self._inspects = asyncio.Semaphore(_INSPECTS_AT_ONCE)
 
     async def facts(self) -> EngineFacts:
-        async with self._api.ask("other", CALL_SECONDS) as docker:
+        async with self._api.ask_whole(CALL_SECONDS) as docker:
             version = await docker.version()
             info = await docker.system.info()
-        self._log_driver = info["LoggingDriver"]
-        engine = Engine("docker", version["Version"], version["ApiVersion"])
-        return EngineFacts(engine, f"{version['Os']}/{version['Arch']}", info["DockerRootDir"])
+            self._log_driver = info["LoggingDriver"]
+            engine = Engine("docker", version["Version"], version["ApiVersion"])
+            return EngineFacts(engine, f"{version['Os']}/{version['Arch']}", info["DockerRootDir"])
 
     async def observe(self) -> list[Observed]:
-        async with self._api.ask("other", CALL_SECONDS) as docker:
+        async with self._api.ask_whole(CALL_SECONDS) as docker:
             summaries = await docker.containers.list(all=True, filters=self._ours())
-        looks = [self._look({key: summary[key] for key in LISTED}) for summary in summaries]
+            found_there = [{key: summary[key] for key in LISTED} for summary in summaries]
+        looks = [self._look(summary) for summary in found_there]
         # Their failures are collected, so that none is left running behind the first one.
         found = await asyncio.gather(*looks, return_exceptions=True)
         for outcome in found:
@@ -148,8 +149,8 @@ class DockerRuntime:
             with tolerating(404):
                 volumes: Any = docker.volumes  # aiodocker left these without types
                 volume = await volumes.get(name)
-                if LABEL_NODE not in ((await volume.show()).get("Labels") or {}):
-                    log.warning("a volume that is not Argosy's was left alone", volume=name)
+                if ((await volume.show()).get("Labels") or {}).get(LABEL_NODE) != self._node_id:
+                    log.warning("a volume that is not this node's was left alone", volume=name)
                     return
                 await volume.delete()
 
@@ -191,14 +192,14 @@ class DockerRuntime:
         async with self._inspects:
             try:
                 return await self._inspect(summary["Id"], INSPECT_SECONDS)
-            except EngineUnreachable as unreachable:
-                if not isinstance(unreachable.__cause__, TimeoutError):
-                    raise
+            except EngineUnreachable:
+                raise
+            except RuntimeFault:
                 # It has just been listed: what the engine said there is less, but true.
                 return listed(summary)
 
     async def _inspect(self, engine_id: str, timeout: float) -> Observed | None:
         async with self._api.ask("other", timeout) as docker:
             with tolerating(404):
-                return observed(await docker.containers.container(engine_id).show(), self._address)
+                return observed(await docker.containers.container(engine_id).show(), self._address())
         return None

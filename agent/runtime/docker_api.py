@@ -14,8 +14,9 @@ from typing import Any, TypeGuard
 import aiohttp
 from aiodocker import Docker, DockerError
 
-from agent.core.faults import EngineUnreachable, RuntimeFault
+from agent.core.faults import EngineUnreachable, RuntimeFault, Unanswered
 from agent.runtime.docker_faults import Doing, fault
+from shared.spec.reason import ENGINE_ERROR
 
 CALL_SECONDS = 30.0
 """For every call the engine answers at once."""
@@ -35,19 +36,32 @@ class EngineApi:
 
     @asynccontextmanager
     async def ask(self, doing: Doing, timeout: float) -> AsyncIterator[Docker]:
-        """For calls that answer at once. Raises RuntimeFault; a DockerError the caller expects is the caller's to catch."""
+        """For calls that answer at once. Raises RuntimeFault; a DockerError the caller expects is the caller's to catch. The
+        answer is to be read inside: one that is none of Docker's is a fault of the engine."""
         try:
             async with asyncio.timeout(timeout):
                 yield self._client()
         except TimeoutError as error:
-            raise self._lost(f"no answer in {timeout:g} s") from error
+            raise Unanswered(timeout) from error
         except (DockerError, aiohttp.ClientError, OSError) as error:
             raise self.explain(error, doing) from error
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"the engine's answer cannot be read: {type(error).__name__}: {error}"
+            raise RuntimeFault(ENGINE_ERROR, message, temporary=True) from error
 
-    def stream(
-        self, path: str, params: Mapping[str, str], *, patience: float, doing: Doing = "other"
-    ) -> "EngineStream":
-        return EngineStream(self, "GET", path, params, doing, patience)
+    @asynccontextmanager
+    async def ask_whole(self, timeout: float) -> AsyncIterator[Docker]:
+        """For calls about the whole engine: one that does not answer them, or not as Docker does, is out of reach."""
+        try:
+            async with self.ask("other", timeout) as docker:
+                yield docker
+        except EngineUnreachable:
+            raise
+        except RuntimeFault as fault:
+            raise self._lost(fault.message) from fault
+
+    def stream(self, path: str, params: Mapping[str, str], *, patience: float) -> "EngineStream":
+        return EngineStream(self, "GET", path, params, "other", patience)
 
     def post(self, path: str, params: Mapping[str, str], *, patience: float, doing: Doing) -> "EngineStream":
         return EngineStream(self, "POST", path, params, doing, patience)

@@ -89,6 +89,6 @@ def _in_force(snapshot: Snapshot, deployment: DeploymentRecord, step: Step) -> d
     target = deployment.previous_release_id if step.rollout.reverting else deployment.release_id
     if target != snapshot.container.target_release_id:
         changes["target_release_id"] = target
-    if step.succeeded:
+    if step.succeeded and snapshot.container.replicas:  # none ran: nothing was proven
         changes["healthy_release_id"] = deployment.release_id
     return changes

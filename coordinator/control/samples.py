@@ -1,12 +1,14 @@
 """The last minutes of metrics, in memory and bounded: what `container.stats` and `cluster.nodes` show.
 
 A restart forgets them, which is the price of not writing a row per instance every few seconds. Readings are kept as packed numbers,
-a tenth of what objects would take. With very many instances each keeps a shorter history, so that the whole never exceeds
-`MAX_READINGS`. Series are kept per node and instance: a node that reports on another node's instance spoils nothing.
+a tenth of what objects would take. With very many instances each keeps a shorter history: `MAX_READINGS` in all, or
+`SHORTEST` for each where that is more. Series are kept per node and instance, so a node that reports on another node's instance
+spoils nothing; and one that invents instances fills no more than its own `MOST_PER_NODE`.
 """
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -18,6 +20,8 @@ K = TypeVar("K")
 
 MAX_READINGS = 500_000
 LONGEST, SHORTEST = 240, 24
+MOST_PER_NODE = 1000
+"""Instances of one node whose readings are kept; others are passed over until some of these were silent for long."""
 FORGOTTEN_AFTER = 3600.0
 """Seconds without a reading after which a series is dropped."""
 
@@ -26,17 +30,24 @@ class Samples:
     def __init__(self) -> None:
         self._nodes: _Ring[str, HostSample] = _Ring(HostSample, ())
         self._instances: _Ring[tuple[str, str], InstanceSample] = _Ring(InstanceSample, ("instance_id",))
+        self._known: Counter[str] = Counter()
         self._swept_at = 0.0
 
     def add(self, node_id: str, host: HostSample, instances: Iterable[InstanceSample], now: float) -> None:
         """`now`: the coordinator's monotonic time."""
         self._nodes.add(node_id, host, now)
         for sample in instances:
-            self._instances.add((node_id, sample.instance_id), sample, now)
+            key = node_id, sample.instance_id
+            if key not in self._instances:
+                if self._known[node_id] >= MOST_PER_NODE:
+                    continue
+                self._known[node_id] += 1
+            self._instances.add(key, sample, now)
         if now - self._swept_at > FORGOTTEN_AFTER / 4:
             self._swept_at = now
             self._nodes.sweep(now - FORGOTTEN_AFTER)
             self._instances.sweep(now - FORGOTTEN_AFTER)
+            self._known = Counter(key[0] for key in self._instances)
 
     def of_node(self, node_id: str) -> list[HostSample]:
         """Oldest first."""
@@ -45,10 +56,6 @@ class Samples:
     def of_instance(self, node_id: str, instance_id: str) -> list[InstanceSample]:
         """Oldest first."""
         return self._instances.read((node_id, instance_id), instance_id=instance_id)
-
-    def forget_node(self, node_id: str) -> None:
-        self._nodes.forget(lambda key: key == node_id)
-        self._instances.forget(lambda key: key[0] == node_id)
 
 
 class _Ring(Generic[K, S]):
@@ -60,6 +67,12 @@ class _Ring(Generic[K, S]):
         self._types = {field.name: field.type for field in msgspec.structs.fields(kind)}
         self._series: dict[K, array[float]] = {}
         self._heard: dict[K, float] = {}
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._series
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._series)
 
     def add(self, key: K, sample: S, now: float) -> None:
         values = self._series.setdefault(key, array("d"))
@@ -77,10 +90,7 @@ class _Ring(Generic[K, S]):
         return [self._kind(**outside, **self._fields(row)) for row in rows]
 
     def sweep(self, before: float) -> None:
-        self.forget(lambda key: self._heard[key] < before)
-
-    def forget(self, gone: Callable[[K], bool]) -> None:
-        for key in [key for key in self._series if gone(key)]:
+        for key in [key for key, heard in self._heard.items() if heard < before]:
             del self._series[key]
             del self._heard[key]
 

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.control.loop import keep
@@ -20,6 +21,7 @@ from coordinator.core.room import Ask, Bound, Demand, NodeView, Pending, PortKey
 from coordinator.store import instances, nodes, occupancy, releases, volumes
 from coordinator.store.changes import Subscription
 from coordinator.store.database import Store
+from coordinator.store.errors import StoreError
 from coordinator.store.instances import InstanceRecord
 from coordinator.store.nodes import NodeRecord
 from coordinator.store.occupancy import Claim, Occupant, Sum
@@ -37,6 +39,7 @@ REST = 10
 """After a run that placed nothing, a run over the same instances waits this many times as long as it took: a cluster that is
 full and busy costs a tenth of a processor at most."""
 GIB = 2**30
+log = structlog.get_logger()
 NO_OTHERS = Sum()
 
 Slot = tuple[str, int]
@@ -103,7 +106,12 @@ class Scheduler:
                 keys = set(await instances.clusters_with_pending(conn))
         self._put_off.clear()
         for cluster_id in sorted(keys):
-            await self._schedule(cluster_id)
+            try:
+                await self._schedule(cluster_id)
+            except StoreError:
+                raise  # ends the turn: the loop starts over when the database is back
+            except Exception:  # a defect met by one cluster's state must not keep the others from their nodes
+                log.exception("a cluster cannot be scheduled", cluster=cluster_id)
 
     async def _schedule(self, cluster_id: str) -> None:
         began = self._clock.monotonic()

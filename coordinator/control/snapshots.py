@@ -4,7 +4,7 @@ Everybody who decides or tells something about a container loads it through here
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +17,8 @@ from coordinator.store.deployments import Current, DeploymentRecord
 from coordinator.store.instances import InstanceRecord
 from coordinator.store.nodes import NodeRecord
 from coordinator.store.releases import ReleaseRecord
+from shared.spec.instance import Phase
+from shared.spec.reason import ENGINE_UNREACHABLE, Reason
 
 _DESIRED: dict[str, DesiredState] = {"running": "running", "stopped": "stopped", "removed": "removed"}
 
@@ -46,7 +48,7 @@ class Snapshot:
             replicas=record.replicas,
             desired=_DESIRED[record.desired],
             target=self.target(record.target_release_id),
-            instances=tuple(self.instance_view(one) for one in self.instances),
+            instances=tuple(self._decided_view(one) for one in self.instances),
             homes=self.homes,
             shut=self._shut(),
             waiting={int(slot): reason for slot, reason in record.waiting.items()},
@@ -56,13 +58,23 @@ class Snapshot:
         """What the container's status is derived from."""
         failed = self.last is not None and self.last.status == "failed"
         return Overview(
-            container=self.view(),
+            container=replace(self.view(), instances=tuple(self.instance_view(one) for one in self.instances)),
             rollout=rollout.load(self.active.state) if self.active else None,
             ever_healthy=self.container.healthy_release_id is not None,
             failed=self.last.error if self.last is not None and failed else "",
         )
 
     def instance_view(self, record: InstanceRecord) -> InstanceView:
+        """As it may be told: while its node's engine does not answer, nobody knows whether what was seen running still does. It is
+        decided on as it was last seen all the same, since an engine that does not answer is no reason to replace anything."""
+        view = self._decided_view(record)
+        node = self.nodes.get(record.node_id) if record.node_id else None
+        if node is None or node.facts.engine.reason is None or view.phase is not Phase.RUNNING:
+            return view
+        reason = Reason(ENGINE_UNREACHABLE, "last seen running, but the engine of its node does not answer")
+        return replace(view, health="unknown", reason=reason)
+
+    def _decided_view(self, record: InstanceRecord) -> InstanceView:
         node = self.nodes.get(record.node_id) if record.node_id else None
         return InstanceView(
             id=record.id,

@@ -49,13 +49,37 @@ class Sweep:
         left = sorted(await self._agenda.take(everything=afresh))
         while left:
             part, left = set(left[:PART]), left[PART:]
-            async with self._store.read() as conn:
-                current = await deployments.current_of(conn, part)
-                chosen = [each for each in sorted(part) if mine(current.get(each))]
-                snapshots = await load(conn, chosen, current) if chosen else {}
-            for container_id in part - snapshots.keys():
-                self._agenda.remind(container_id, None)
-            await together(*(self._decide(decide, snapshot) for snapshot in snapshots.values()))
+            snapshots = await self._look(mine, part)
+            try:
+                await together(*(self._decide(decide, snapshot) for snapshot in snapshots.values()))
+            except ExceptionGroup as group:  # of StoreErrors, all for one reason: no other leaves `_decide`
+                raise group.exceptions[0] from None
+
+    async def _look(self, mine: Mine, part: set[str]) -> dict[str, Snapshot]:
+        """Those of `part` that are this loop's. What cannot be loaded is put off alone."""
+        try:
+            snapshots = await self._load(mine, part)
+        except StoreError:
+            raise
+        except Exception:  # a row that cannot be read; the others of its part are told apart from it
+            if len(part) == 1:
+                (container_id,) = part
+                log.exception("a container cannot be loaded", loop=self._name, container=container_id)
+                self._agenda.remind(container_id, self._clock.wall() + PUT_OFF)
+                return {}
+            found: dict[str, Snapshot] = {}
+            for container_id in sorted(part):
+                found |= await self._look(mine, {container_id})
+            return found
+        for container_id in part - snapshots.keys():
+            self._agenda.remind(container_id, None)
+        return snapshots
+
+    async def _load(self, mine: Mine, part: set[str]) -> dict[str, Snapshot]:
+        async with self._store.read() as conn:
+            current = await deployments.current_of(conn, part)
+            chosen = [each for each in sorted(part) if mine(current.get(each))]
+            return await load(conn, chosen, current) if chosen else {}
 
     async def _decide(self, decide: Decide, snapshot: Snapshot) -> None:
         container_id = snapshot.container.id

@@ -87,6 +87,8 @@ def _running(overview: Overview, now: float) -> Status:
         return Status("creating", Reason(DEPLOYING, "not deployed yet"))
     slots = arrange(container, container.target)
     others = _others(container, slots)
+    if not slots and not others:
+        return Status("stopped", Reason(STOPPED, "scaled to 0"))
     if all(slot.ready for slot in slots) and not others:
         return Status("running")
     troubles = [reason for slot in slots if (reason := _slot_reason(slot, container)) is not None]

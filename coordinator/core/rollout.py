@@ -11,8 +11,8 @@ deadline), and how often the watched instances had started (to notice a crash th
 | rolling_back | slots move back to the last release that succeeded | rolled_back, failed, cancelled, paused |
 | paused | the container is stopped; started again, it goes on where it was | rolling, rolling_back |
 
-and from each of them to `superseded` or, when the container is removed, `cancelled`. The other stages are final: a finished rollout
-ignores everything. A rollback is never rolled back: it fails, both sides stay as they are, and the reason is told.
+and from each of them, when the container is removed, to `cancelled`. The other stages are final: a finished rollout ignores
+everything. A rollback is never rolled back: it fails, both sides stay as they are, and the reason is told.
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,8 @@ Stage = Literal[
     "rolled_back",
     "failed",
     "cancelled",
-    "superseded",
 ]
-FINISHED: Final = frozenset[Stage]({"complete", "rolled_back", "failed", "cancelled", "superseded"})
+FINISHED: Final = frozenset[Stage]({"complete", "rolled_back", "failed", "cancelled"})
 DeploymentStatus = Literal[
     "pending", "queued", "building", "in_progress", "succeeded", "failed", "rolled_back", "cancelled"
 ]
@@ -62,14 +61,13 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
-    """`previous`: the last release that succeeded, None when there is none. `newer`: the revision of a later deployment. The
+    """`previous`: the last release that succeeded, None when there is none. The
     container's own `target` is not looked at: what is in force follows from the rollout."""
 
     container: ContainerView
     deployment_id: str
     release: Target
     previous: Target | None = None
-    newer: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +90,12 @@ class Step:
 
 def step(rollout: Rollout, view: RolloutView, now: float) -> Step:
     match rollout.stage:
-        case "complete" | "rolled_back" | "failed" | "cancelled" | "superseded":
+        case "complete" | "rolled_back" | "failed" | "cancelled":
             return Step(rollout, _in_force(rollout, view))
         case "rolling" | "monitoring" | "rolling_back" | "paused":
             pass
         case never:
             assert_never(never)
-    if view.newer is not None:
-        return _end(rollout, view, "superseded", f"superseded by revision {view.newer}")
     match view.container.desired:
         case "removed":
             return _end(rollout, view, "cancelled", "the container is removed")
@@ -126,7 +122,7 @@ def deployment_status(rollout: Rollout) -> DeploymentStatus:
             return "rolled_back"
         case "failed":
             return "failed"
-        case "cancelled" | "superseded":
+        case "cancelled":
             return "cancelled"
         case never:
             assert_never(never)
@@ -153,9 +149,20 @@ def _end(rollout: Rollout, view: RolloutView, stage: Stage, sentence: str) -> St
 
 
 def _pause(rollout: Rollout, view: RolloutView, now: float) -> Step:
+    if rollout.cancel:
+        return _cancel_stopped(rollout, view)
     messages = () if rollout.stage == "paused" else ("paused: the container is stopped",)
     rollout = structs.replace(rollout, stage="paused")
     return Step(rollout, _in_force(rollout, view), orchestrate(view.container, now), messages)
+
+
+def _cancel_stopped(rollout: Rollout, view: RolloutView) -> Step:
+    """Nothing runs, so there is nothing to move back: only what comes into force when the container is started again."""
+    previous = view.previous
+    if previous is None or previous.revision == view.release.revision:
+        return _end(rollout, view, "cancelled", "cancelled; there is no earlier release to go back to")
+    back = structs.replace(rollout, reverting=True)
+    return _end(back, view, "cancelled", f"cancelled while stopped: back on revision {previous.revision}")
 
 
 def _resume(rollout: Rollout, view: RolloutView, now: float) -> Rollout:
@@ -238,7 +245,8 @@ def _settle(
     assert rollout.monitored_since is not None
     if now < rollout.monitored_since + target.strategy.monitor:
         return rollout, messages
-    return structs.replace(rollout, stage="complete"), (*messages, f"revision {target.revision} is healthy")
+    said = "is healthy" if slots else "is in force; it has no instances that could be healthy"
+    return structs.replace(rollout, stage="complete"), (*messages, f"revision {target.revision} {said}")
 
 
 def _gone_back(rollout: Rollout, target: Target) -> tuple[Rollout, tuple[str, ...]]:

@@ -21,7 +21,6 @@ STATUS: dict[Code, int] = {
     "CONFLICT": 409,
     "PRECONDITION_FAILED": 412,
     "PAYLOAD_TOO_LARGE": 413,
-    "TOO_MANY_REQUESTS": 429,
     "INTERNAL_SERVER_ERROR": 500,
     "SERVICE_UNAVAILABLE": 503,
 }
@@ -47,8 +46,10 @@ def from_domain(_: Request[Any, Any, Any], error: DomainError) -> Response[bytes
     return failure(error.code, error.message)
 
 
-def from_store(_: Request[Any, Any, Any], error: StoreError) -> Response[bytes]:
-    return failure("SERVICE_UNAVAILABLE", str(error))
+def from_store(request: Request[Any, Any, Any], error: StoreError) -> Response[bytes]:
+    """A driver's sentence may name hosts and users: it is for the log."""
+    log.error("the database failed a request", path=request.url.path, reason=str(error))
+    return failure("SERVICE_UNAVAILABLE", "the database does not answer: try again")
 
 
 def from_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -15,7 +15,15 @@ from coordinator.store.orders import Order
 from coordinator.store.vault import REGISTRY_KEY, Compartment, Vault, VaultError, env_context
 from shared.kit.seal import SealError, seal
 from shared.spec.container import HealthCheck, Template, all_ports
-from shared.spec.instance import TERMINAL, Assignment, Goal, InstanceSecrets, InstanceSpec, InstanceVolume
+from shared.spec.instance import (
+    TERMINAL,
+    VOLUME_PREFIX,
+    Assignment,
+    Goal,
+    InstanceSecrets,
+    InstanceSpec,
+    InstanceVolume,
+)
 from shared.spec.quantity import byte_count, cpu_millis
 from shared.spec.reason import INVALID, SECRETS_UNREADABLE, Reason
 from shared.wire.codec import FrameError, encode
@@ -47,8 +55,7 @@ def build(vault: Vault, to: Recipient, orders: Iterable[Order], *, complete: boo
         try:
             # A tombstone needs no secrets: it must reach the node even when they no longer open.
             sealed = b"" if goal == "remove" else _sealed(order, compartments, to)
-            assignment = _assignment(order, goal, sealed)
-            _check_size(assignment)
+            assignment = _fitting(_assignment(order, goal, sealed))
         except (SealError, VaultError, ValueError) as error:
             log.error("secrets of an instance cannot be read", instance=order.id, error=str(error))
             built.refused[order.id] = Reason(SECRETS_UNREADABLE, f"its secrets cannot be read: {error}")
@@ -115,7 +122,7 @@ def resolve(template: Template, container_id: str, slot: int, sealed: bytes) -> 
 
 
 def volume_name(container_id: str, slot: int, name: str) -> str:
-    return f"argosy_{container_id}_{slot}_{name}"
+    return f"{VOLUME_PREFIX}{container_id}_{slot}_{name}"
 
 
 def _health_check(template: Template) -> HealthCheck | None:
@@ -171,6 +178,15 @@ def _sealed(order: Order, compartments: _Compartments, to: Recipient) -> bytes:
     return seal(to.sealing_key, msgspec.msgpack.encode(plain), order.id.encode())
 
 
-def _check_size(assignment: Assignment) -> None:
-    if len(msgspec.msgpack.encode(assignment)) > _PART_BYTES:
+def _fitting(assignment: Assignment) -> Assignment:
+    """What fits a frame. Of what is only to be removed the declaration may be left out, or it could never go; the agent then
+    stops it with a grace period of its own. Raises FrameError."""
+    if len(msgspec.msgpack.encode(assignment)) <= _PART_BYTES:
+        return assignment
+    try:
         encode(AssignmentSet(2**62, 0, False, [assignment]))
+    except FrameError:
+        if assignment.goal != "remove":
+            raise
+        return msgspec.structs.replace(assignment, spec=None)
+    return assignment

@@ -98,6 +98,9 @@ class Hub:
             except StoreError as error:
                 log.warning("sessions cannot be compared with the database", reason=str(error))
                 continue
+            except Exception:  # a net under the change feed: its own defects must not end the coordinator
+                log.exception("sessions cannot be compared with the database")
+                continue
             for session in self.registry:
                 if session.node_id not in stored:
                     session.close(CloseReason.REVOKED)

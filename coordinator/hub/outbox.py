@@ -21,10 +21,11 @@ from shared.wire.frames import AssignmentDelta, AssignmentSet
 
 @dataclass(frozen=True)
 class Sending:
-    """`refused`: instances that cannot be told to the node, to be rejected in its place."""
+    """`refused`: instances that cannot be told to the node, to be rejected in its place. `revoked`: the node was removed."""
 
     frames: list[bytes] = field(default_factory=list)
     refused: dict[str, Reason] = field(default_factory=dict)
+    revoked: bool = False
 
 
 class Outbox:
@@ -59,8 +60,8 @@ class Outbox:
             self._held, self._sent, self._needed = None, None, False
         async with self._store.read() as conn:
             standing = await orders.standing(conn, self._to.node_id)
-            if standing is None:  # removed meanwhile: the session is about to be closed
-                return Sending()
+            if standing is None:
+                return Sending(revoked=True)
             stored, keys = standing.sequence, standing.keys
             complete = self._sent is None
             if complete and self._held == stored and not self._doomed:

@@ -52,6 +52,7 @@ class AgentConnection:
         self._abort_at = float("inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._worker: Worker | None = None
+        self._shaking = False
         self.node_id = ""
         self.epoch = 0
 
@@ -61,7 +62,6 @@ class AgentConnection:
 
     async def run(self) -> None:
         """Until the socket is closed, by whichever side."""
-        self._admission.shaking += 1
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
         try:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -70,10 +70,13 @@ class AgentConnection:
             await self._settle()
 
     def begin(self) -> None:
-        """Refuse at once when too many handshakes are under way."""
+        """Count as a handshake, or refuse at once when too many are under way: what is refused holds no place."""
         retry_after = self._admission.crowded()
         if retry_after is not None:
             self.close(CloseReason.OVERLOADED, retry_after=retry_after)
+        else:
+            self._shaking = True
+            self._admission.shaking += 1
 
     def send_stream(self, data: bytes) -> bool:
         return self._lanes.stream(data)
@@ -152,6 +155,8 @@ class AgentConnection:
             self._end(event)
 
     async def _enrol(self, asked: EnrollAsked) -> None:
+        if not self._sound(asked.token_id):
+            return
         try:
             node_id = await self._parts.store.write(lambda tx: enrol(tx, asked, self._address))
         except TokenError as error:
@@ -164,7 +169,16 @@ class AgentConnection:
             if self._ended is None:
                 self._session.enrolled(node_id)
 
+    def _sound(self, *ids: str) -> bool:
+        """PostgreSQL's texts hold no NUL: an id with one is nobody's, and not to be asked for."""
+        if not any("\0" in each for each in ids):
+            return True
+        self.close(CloseReason.PROTOCOL_ERROR, "an id contains a NUL byte")
+        return False
+
     async def _greet(self, hello: AgentHello) -> None:
+        if not self._sound(hello.node_id, *(each.instance_id for each in hello.held)):
+            return
         try:
             await self._prove(hello)
             admitted = await self._parts.store.write(lambda tx: admit(tx, hello))
@@ -194,7 +208,7 @@ class AgentConnection:
         older = self._registry.put(self)
         if older is not None:
             older.close(CloseReason.SUPERSEDED)
-        self._admission.shaking -= 1
+        self._shaken()
         self._worker = Worker(self._parts, admitted, hello.sequence, self._lanes, self.close)
         self._tasks.append(asyncio.create_task(self._worker.run()))
         self._flush()  # `ready` goes before anything the worker sends
@@ -227,9 +241,14 @@ class AgentConnection:
         if self.node_id:
             log.info("session ended", node=self.node_id, epoch=self.epoch, reason=closed.message)
 
-    def _leave(self) -> None:
-        if self._worker is None:
+    def _shaken(self) -> None:
+        if self._shaking:
+            self._shaking = False
             self._admission.shaking -= 1
+
+    def _leave(self) -> None:
+        self._shaken()
+        if self._worker is None:
             return
         if self._registry.remove(self):
             self._parts.broker.left(self.node_id)

@@ -45,6 +45,9 @@ RETRY_SECONDS = 1.0
 PACE_SECONDS = 1.0
 """Facts are stored, and complete sets built, at most this often for one session: an agent gone mad wears out itself only."""
 
+METRICS_SECONDS = 0.5
+"""Metrics are looked at at most this often."""
+
 
 class Worker:
     """`close(reason, message)` ends the session."""
@@ -71,7 +74,7 @@ class Worker:
         self._paced = {"facts": float("-inf"), "set": float("-inf")}
         self._wakeup = Wakeup()
         self._foreign: int = 0
-        self.acknowledged: int | None = None
+        self._metrics_at = float("-inf")
 
     @property
     def sequence(self) -> int | None:
@@ -95,10 +98,9 @@ class Worker:
                 self._need = True
                 self._wakeup.wake()
             case AssignmentAck():
-                self.acknowledged = frame.sequence
+                pass  # what was sent is compared with what is stored; that it arrived is told by the reports it leads to
             case MetricsSample():
-                samples = [clean_sample(sample) for sample in frame.instances]
-                self._parts.samples.add(self._node_id, clean_host(frame.host), samples, self._parts.clock.monotonic())
+                self._take_metrics(frame)
             case LogChunk():
                 self._parts.broker.chunk(self._node_id, frame)
             case LogEnd():
@@ -107,6 +109,15 @@ class Worker:
                 raise AssertionError("the session takes these itself")
             case _:
                 assert_never(frame)
+
+    def _take_metrics(self, frame: MetricsSample) -> None:
+        """What comes too soon after the last is dropped: the next one tells as much."""
+        now = self._parts.clock.monotonic()
+        if now < self._metrics_at + METRICS_SECONDS:
+            return
+        self._metrics_at = now
+        samples = [clean_sample(sample) for sample in frame.instances]
+        self._parts.samples.add(self._node_id, clean_host(frame.host), samples, now)
 
     async def run(self) -> None:
         while True:
@@ -158,7 +169,7 @@ class Worker:
             self._intake.put_back(taken)
             raise
         if not applied.current:
-            self._close(CloseReason.SUPERSEDED, "")
+            self._close(CloseReason.REVOKED if applied.revoked else CloseReason.SUPERSEDED, "")
             return
         for batch in taken.batches:
             self._lanes.control(encode(ReportAck(batch)))
@@ -179,6 +190,9 @@ class Worker:
             self._need = False
             self._outbox.need_set()
         sending = await self._outbox.next()
+        if sending.revoked:
+            self._close(CloseReason.REVOKED, "")
+            return
         for data in sending.frames:
             self._lanes.control(data)
         if sending.refused:

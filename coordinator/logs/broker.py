@@ -64,10 +64,6 @@ class LogBroker:
         for subscription in list(self._subscriptions):
             subscription.close()
 
-    @property
-    def readers(self) -> int:
-        return len(self._subscriptions)
-
     def _owner(self, node_id: str, stream_id: str) -> LogSubscription | None:
         """A handful of readers with a handful of streams each: looked through, not indexed."""
         return next((each for each in self._subscriptions if each.owns(node_id, stream_id)), None)

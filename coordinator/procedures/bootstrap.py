@@ -1,11 +1,10 @@
 """The first start: an administrator, somewhere to deploy to, and the token that opens it.
 
-Everything is made in one transaction. The token file is written before that transaction commits: a crash in between leaves a file
-that the next start writes anew, never an installation that nobody can enter.
+Everything is made in one transaction. The token file is on disk before that transaction commits: a crash in between leaves a
+file that the next start writes anew, never an installation that nobody can enter.
 """
 
 import asyncio
-import os
 from pathlib import Path
 
 import structlog
@@ -14,7 +13,7 @@ from coordinator.errors import StartError
 from coordinator.procedures import bearer
 from coordinator.procedures.cluster import BYO_REGION
 from coordinator.procedures.project import FIRST_ENVIRONMENT
-from coordinator.store import clusters, organizations, projects, settings, users
+from coordinator.store import clusters, organizations, private_files, projects, settings, users
 from coordinator.store.clusters import ClusterRecord
 from coordinator.store.database import Store, Tx
 from coordinator.store.organizations import MembershipRecord, OrganizationRecord
@@ -107,9 +106,6 @@ async def _places(tx: Tx, organization_id: str) -> None:
 
 def _write_token(path: Path, secret: str) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(file.fileno(), 0o600)  # a file that was there before keeps its mode otherwise
-            file.write(secret + "\n")
+        private_files.replace(path, f"{secret}\n".encode())
     except OSError as error:
         raise StartError(f"the token file {path} cannot be written: {error.strerror}") from error

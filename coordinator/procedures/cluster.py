@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.errors import BadRequest, Conflict, PreconditionFailed
+from coordinator.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from coordinator.procedures import node_views, paging, scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.context import Context
@@ -132,8 +132,9 @@ async def update(context: Context, data: UpdateCluster) -> ClusterDetail:
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not UNSET}
 
     async def unit(tx: Tx) -> ClusterDetail:
+        if changes and not await clusters.change(tx, data.cluster_id, **changes):
+            raise NotFound("cluster not found")
         if changes:
-            await clusters.change(tx, data.cluster_id, **changes)
             await note(tx, context, "cluster.update", data.cluster_id, context.record.organization_id, **changes)
         return await _detail(context, tx.conn, await clusters.get(tx.conn, data.cluster_id) or context.record)
 
@@ -148,6 +149,10 @@ async def remove(context: Context, data: ClusterId) -> Nothing:
     """Remove a cluster without containers. Its nodes stay enrolled and free, for another cluster."""
 
     async def unit(tx: Tx) -> None:
+        for member in await nodes.of_cluster(
+            tx.conn, data.cluster_id
+        ):  # free: what was asked of it here is over, and it is woken
+            await nodes.change(tx, member.id, cluster_id=None, availability="active", removing=False, drain_reason=None)
         await clusters.remove(tx, data.cluster_id)
         await note(tx, context, "cluster.remove", data.cluster_id, context.record.organization_id)
 
@@ -193,7 +198,8 @@ def _view(context: Context, record: ClusterRecord, members: list[NodeRecord]) ->
 
 
 def _status(context: Context, members: list[NodeRecord]) -> tuple[ClusterStatus, Reason | None]:
-    """Derived from the nodes each time; cordoning one on purpose does not make a cluster degraded."""
+    """Derived from the nodes each time: `degraded` while some are broken, `error` when all are. Cordoning one on purpose breaks
+    nothing."""
     if not members:
         return "provisioning", Reason("no_nodes", "no node has joined yet: run the command of cluster.joinToken on one")
     words = [
@@ -203,4 +209,5 @@ def _status(context: Context, members: list[NodeRecord]) -> tuple[ClusterStatus,
     if not broken:
         return "running", None
     counted = ", ".join(f"{broken.count(word)} {word.replace('_', ' ')}" for word in sorted(set(broken)))
-    return "degraded", Reason("nodes", f"of {len(members)} nodes {counted}")
+    word: ClusterStatus = "degraded" if len(broken) < len(members) else "error"
+    return word, Reason("nodes", f"of {len(members)} nodes {counted}")

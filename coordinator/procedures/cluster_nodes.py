@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from msgspec import Meta
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.control.scheduler import stranded_without
 from coordinator.errors import BadRequest, NotFound, PreconditionFailed
@@ -74,7 +75,7 @@ async def _cluster_or_organization(context: Context, data: MakeJoinToken) -> Sco
             owner = organization.id if organization else None
     if owner is None:
         raise NotFound("cluster not found" if data.cluster_id else "organization not found")
-    return Scope(owner, "cluster" if data.cluster_id else "organization", owner)
+    return Scope(owner, "cluster" if data.cluster_id else "organization", owner, data.cluster_id)
 
 
 @procedure("cluster.nodes", "GET", "view", scopes.cluster, rest="/clusters/{clusterId}/nodes")
@@ -82,11 +83,7 @@ async def list_nodes(context: Context, data: ClusterId) -> list[NodeView]:
     """A cluster's nodes: what they are, what they can take, what they use."""
     async with context.services.store.read() as conn:
         members = await nodes.of_cluster(conn, data.cluster_id)
-        bound = await instances.bound_in(conn, data.cluster_id)
-    taken: dict[str | None, tuple[int, int]] = {}
-    for one in bound:
-        cpu, memory = taken.get(one.node_id, (0, 0))
-        taken[one.node_id] = (cpu + one.cpu_millis, memory + one.memory_bytes)
+        taken = await _taken(conn, data.cluster_id)
     return [node_views.view(member, context.services, taken.get(member.id, (0, 0))) for member in members]
 
 
@@ -94,9 +91,15 @@ async def list_nodes(context: Context, data: ClusterId) -> list[NodeView]:
 async def join_token(context: Context, data: MakeJoinToken) -> JoinTokenView:
     """A token that lets machines join, and the command that uses it. Shown once; only a hash is kept."""
     services = context.services
+    if not services.url:
+        raise PreconditionFailed(
+            "set ARGOSY_URL: no address is known at which another machine could reach this coordinator"
+        )
     token = join.new_token(new_id("tok"), services.hub_key)
 
     async def unit(tx: Tx) -> JoinTokenRecord:
+        if data.cluster_id is not None and await clusters.get(tx.conn, data.cluster_id) is None:
+            raise NotFound("cluster not found")
         record = JoinTokenRecord(
             id=token.token_id,
             organization_id=context.record,
@@ -126,23 +129,26 @@ async def add_node(context: Context, data: AddNode) -> NodeView:
         raise BadRequest("nodeId: is required in a 'byo' cluster; new machines join by cluster.joinToken")
     node_id = data.node_id
 
-    async def unit(tx: Tx) -> NodeRecord:
+    async def unit(tx: Tx) -> NodeView:
+        if await clusters.get(tx.conn, data.cluster_id) is None:
+            raise NotFound("cluster not found")
         record = await nodes.get(tx.conn, node_id)
         if record is None or record.revoked_at is not None or record.organization_id != context.record.organization_id:
             raise NotFound("node not found")
         if record.cluster_id is not None:
             raise PreconditionFailed(f"the node is in the cluster {record.cluster_id}: remove it there first")
-        await nodes.change(tx, node_id, cluster_id=data.cluster_id, role=data.role, availability="active")
+        fresh = {"availability": "active", "removing": False, "drain_reason": None}
+        await nodes.change(tx, node_id, cluster_id=data.cluster_id, role=data.role, **fresh)
         await note(tx, context, "cluster.addNode", node_id, record.organization_id, cluster=data.cluster_id)
-        return await nodes.get(tx.conn, node_id) or record
+        return await _view(tx, context, data.cluster_id, node_id)
 
-    return node_views.view(await context.services.store.write(unit), context.services, (0, 0))
+    return await context.services.store.write(unit)
 
 
 @procedure("cluster.cordonNode", "POST", "manage", scopes.cluster, rest="/clusters/{clusterId}/nodes/{nodeId}/cordon")
 async def cordon(context: Context, data: ClusterNode) -> NodeView:
     """No new instances on this node; what runs there stays."""
-    return await _set_availability(context, data, "cordoned")
+    return await _set_availability(context, data, "cordoned", "cluster.cordonNode")
 
 
 @procedure(
@@ -150,13 +156,13 @@ async def cordon(context: Context, data: ClusterNode) -> NodeView:
 )
 async def uncordon(context: Context, data: ClusterNode) -> NodeView:
     """The node takes new instances again; also ends a drain."""
-    return await _set_availability(context, data, "active")
+    return await _set_availability(context, data, "active", "cluster.uncordonNode")
 
 
 @procedure("cluster.drainNode", "POST", "manage", scopes.cluster, rest="/clusters/{clusterId}/nodes/{nodeId}/drain")
 async def drain(context: Context, data: ClusterNode) -> NodeView:
     """Move everything to other nodes, each replacement healthy before the old instance stops."""
-    return await _set_availability(context, data, "draining")
+    return await _set_availability(context, data, "draining", "cluster.drainNode")
 
 
 @procedure("cluster.removeNode", "DELETE", "manage", scopes.cluster, rest="/clusters/{clusterId}/nodes/{nodeId}")
@@ -177,9 +183,9 @@ async def remove_node(context: Context, data: RemoveNode) -> Nothing:
 
 
 async def _set_availability(
-    context: Context, data: ClusterNode, availability: Literal["active", "cordoned", "draining"]
+    context: Context, data: ClusterNode, availability: Literal["active", "cordoned", "draining"], action: str
 ) -> NodeView:
-    async def unit(tx: Tx) -> NodeRecord:
+    async def unit(tx: Tx) -> NodeView:
         record = await _member(tx, data.cluster_id, data.node_id)
         if record.removing:
             raise PreconditionFailed("the node is being removed from its cluster")
@@ -187,10 +193,26 @@ async def _set_availability(
             availability == "draining" and record.availability == "drained"
         ):
             await nodes.change(tx, data.node_id, availability=availability, drain_reason=None)
-            await note(tx, context, "cluster.availability", data.node_id, record.organization_id, set=availability)
-        return await nodes.get(tx.conn, data.node_id) or record
+            await note(tx, context, action, data.node_id, record.organization_id, cluster=data.cluster_id)
+        return await _view(tx, context, data.cluster_id, data.node_id)
 
-    return node_views.view(await context.services.store.write(unit), context.services, (0, 0))
+    return await context.services.store.write(unit)
+
+
+async def _taken(conn: AsyncConnection, cluster_id: str) -> dict[str | None, tuple[int, int]]:
+    """Node → thousandths of a processor and bytes of memory that are reserved on it."""
+    taken: dict[str | None, tuple[int, int]] = {}
+    for one in await instances.bound_in(conn, cluster_id):
+        cpu, memory = taken.get(one.node_id, (0, 0))
+        taken[one.node_id] = (cpu + one.cpu_millis, memory + one.memory_bytes)
+    return taken
+
+
+async def _view(tx: Tx, context: Context, cluster_id: str, node_id: str) -> NodeView:
+    """The node as this transaction leaves it."""
+    record = await _member(tx, cluster_id, node_id)
+    taken = await _taken(tx.conn, cluster_id)
+    return node_views.view(record, context.services, taken.get(node_id, (0, 0)))
 
 
 async def _member(tx: Tx, cluster_id: str, node_id: str) -> NodeRecord:

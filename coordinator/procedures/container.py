@@ -1,6 +1,7 @@
 """Containers: declaring them, changing the declaration, letting them go. What moves them is in `container_actions.py`."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
@@ -8,17 +9,18 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.errors import BadRequest, Conflict, NotFound, PreconditionFailed
+from coordinator.errors import BadRequest, Conflict, DomainError, NotFound, PreconditionFailed
 from coordinator.procedures import declaring, paging, releasing, scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.container_views import ContainerDetail, ContainerRow, detail, rows
-from coordinator.procedures.context import Context
+from coordinator.procedures.context import Context, Scope
 from coordinator.procedures.inputs import Id, Page
 from coordinator.procedures.project import FIRST_ENVIRONMENT
 from coordinator.procedures.table import Nothing, procedure
 from coordinator.store import clusters, containers, organizations, projects
 from coordinator.store.containers import ContainerRecord
 from coordinator.store.database import Store, Tx
+from coordinator.store.projects import ProjectRecord
 from coordinator.store.vault import Compartment
 from shared.kit.ids import new_id
 from shared.spec.container import MAX_REPLICAS, Declaration, ImageName, Name, Part, RegistryCredentials, Template
@@ -77,6 +79,18 @@ UpdateContainer = msgspec.defstruct(
 """Any field of a declaration, each replaced whole when given."""
 
 
+async def _project_and_cluster(context: Context, data: CreateContainer) -> Scope:
+    """Permission is asked of the cluster that the container would use. Where there is none to be found, the procedure says why: not
+    before the caller is known to be a member."""
+    scope = await scopes.project(context, data)
+    async with context.services.store.read() as conn:
+        try:
+            _, cluster_id = await _home(conn, scope.record, data)
+        except DomainError:
+            return scope
+    return replace(scope, cluster_id=cluster_id)
+
+
 @procedure("container.all", "GET", "viewer", scopes.project, rest="/containers")
 async def list_containers(context: Context, data: ListContainers) -> list[ContainerRow]:
     """A project's containers with their derived status."""
@@ -100,18 +114,19 @@ async def one(context: Context, data: ContainerId) -> ContainerDetail:
         return await detail(conn, context.record, context.now())
 
 
-@procedure("container.create", "POST", "deploy", scopes.project, created=True, rest="/containers")
+@procedure("container.create", "POST", "deploy", _project_and_cluster, created=True, rest="/containers")
 async def create(context: Context, data: CreateContainer) -> ContainerDetail:
     """Declare a container and start its first deployment."""
     container_id = new_id("ctr")
-    async with context.services.store.read() as conn:
-        environment_id, cluster_id = await _home(conn, context, data)
     compartment = await open_compartment(context.services.store, context, context.record.organization_id)
     template = _template(data)
-    declaring.check(template)
+    declaring.check(template, None)
     template = declaring.conceal(template, compartment, container_id, None)
 
     async def unit(tx: Tx) -> ContainerDetail:
+        environment_id, cluster_id = await _home(tx.conn, context.record, data)
+        if cluster_id != context.cluster_id:
+            raise Conflict("clusterId: the environment was moved to another cluster meanwhile; try again")
         record = ContainerRecord(
             id=container_id,
             organization_id=context.record.organization_id,
@@ -148,7 +163,7 @@ async def update(context: Context, data: Any) -> ContainerDetail:
     async def unit(tx: Tx) -> ContainerDetail:
         record = await require(tx.conn, data.container_id)
         template = declaring.overlay(record.template, {k: v for k, v in changes.items() if k not in columns})
-        declaring.check(template if "env" in changes else declaring.mask(template))
+        declaring.check(template, record.template)
         template = declaring.conceal(template, compartment, record.id, record.template)
         plain = {columns[name]: value for name, value in changes.items() if name in columns}
         await containers.change(tx, record.id, template=template, generation=record.generation + 1, **plain)
@@ -199,8 +214,11 @@ def _template(data: CreateContainer) -> Template:
     return Template(image=image or "", credentials=credentials, **declared)
 
 
-async def _home(conn: AsyncConnection, context: Context, data: CreateContainer) -> tuple[str, str]:
-    """The environment and the cluster the new container belongs to, checked to be the project's and the organisation's."""
+async def _home(conn: AsyncConnection, project: ProjectRecord, data: CreateContainer) -> tuple[str, str]:
+    """The environment and the cluster the new container belongs to, checked to be the project's and the organisation's, and not to
+    be on their way out."""
+    if await projects.get(conn, project.id) is None:
+        raise NotFound("project not found")
     environments = await projects.environments_of(conn, data.project_id)
     wanted = [
         one
@@ -214,7 +232,7 @@ async def _home(conn: AsyncConnection, context: Context, data: CreateContainer) 
     if cluster_id is None:
         raise BadRequest("clusterId: is required, for the environment has no cluster of its own")
     cluster = await clusters.get(conn, cluster_id)
-    if cluster is None or cluster.organization_id != context.record.organization_id:
+    if cluster is None or cluster.organization_id != project.organization_id:
         raise BadRequest("clusterId: no such cluster in this organisation")
     return wanted[0].id, cluster_id
 

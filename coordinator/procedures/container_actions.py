@@ -33,7 +33,8 @@ class Scale(Part, frozen=True):
 
 
 class Rollback(Part, frozen=True):
-    """`releaseId`: that release. `containerId` alone: the newest release before the one in force that was healthy."""
+    """`releaseId`: that release. `containerId` alone: the newest release before the one in force that was healthy and is not the
+    same; again goes further back."""
 
     container_id: Id | None = None
     release_id: Id | None = None
@@ -54,12 +55,13 @@ class DeployView(View, frozen=True):
 
 @procedure("container.deploy", "POST", "deploy", scopes.container, rest="/containers/{containerId}/deploy")
 async def deploy(context: Context, data: Deploy) -> DeployView:
-    """Release the declaration as it is now, with another image when given, and roll it out."""
+    """Release the declaration as it is now, with another image when given, and roll it out, number of replicas included. A stopped
+    container starts."""
 
     async def unit(tx: Tx) -> DeployView:
         record = await require(tx.conn, data.container_id)
         template = structs.replace(record.template, image=data.image) if data.image else record.template
-        declaring.check(declaring.mask(template))
+        declaring.check(template, record.template)
         if data.image:
             await containers.change(tx, record.id, template=template, generation=record.generation + 1)
         previous = await _in_force(tx, record)
@@ -98,7 +100,8 @@ async def scale(context: Context, data: Scale) -> ContainerDetail:
 
 @procedure("container.restart", "POST", "deploy", scopes.container, rest="/containers/{containerId}/restart")
 async def restart(context: Context, data: ContainerId) -> ContainerDetail:
-    """Replace every instance by a fresh one of the release in force, by the container's own strategy."""
+    """Replace every instance by a fresh one of the release in force, by the container's own strategy; a stopped container starts.
+    What was declared since, the number of replicas too, waits for a deploy."""
 
     async def unit(tx: Tx) -> ContainerDetail:
         record = await require(tx.conn, data.container_id)
@@ -116,13 +119,13 @@ async def restart(context: Context, data: ContainerId) -> ContainerDetail:
 @procedure("container.stop", "POST", "deploy", scopes.container, rest="/containers/{containerId}/stop")
 async def stop(context: Context, data: ContainerId) -> ContainerDetail:
     """Stop every instance and keep it, with its logs; a deployment under way pauses until the container starts again."""
-    return await _set_desired(context, data.container_id, "stopped")
+    return await _set_desired(context, data.container_id, "stopped", "container.stop")
 
 
 @procedure("container.start", "POST", "deploy", scopes.container, rest="/containers/{containerId}/start")
 async def start(context: Context, data: ContainerId) -> ContainerDetail:
     """Run a stopped container again, as declared."""
-    return await _set_desired(context, data.container_id, "running")
+    return await _set_desired(context, data.container_id, "running", "container.start")
 
 
 async def _container_or_release(context: Context, data: Rollback) -> Scope:
@@ -134,12 +137,13 @@ async def _container_or_release(context: Context, data: Rollback) -> Scope:
         record = await containers.get(conn, container_id or "")
     if record is None or (data.release_id and release is None):
         raise NotFound("release not found" if data.release_id else "container not found")
-    return Scope(record.organization_id, "release" if data.release_id else "container", record)
+    return Scope(record.organization_id, "release" if data.release_id else "container", record, record.cluster_id)
 
 
 @procedure("container.rollback", "POST", "deploy", _container_or_release, rest="/containers/{containerId}/rollback")
 async def rollback(context: Context, data: Rollback) -> DeploymentView:
-    """Return to an earlier release, as it was frozen: nothing is rebuilt."""
+    """Return to an earlier release, as it was frozen: nothing is rebuilt. The number of replicas stays as it is; a stopped
+    container starts."""
 
     async def unit(tx: Tx) -> DeploymentView:
         record = await require(tx.conn, context.record.id)
@@ -170,12 +174,14 @@ async def cancel(context: Context, data: DeploymentId) -> DeploymentView:
     return await context.services.store.write(unit)
 
 
-async def _set_desired(context: Context, container_id: str, desired: Literal["running", "stopped"]) -> ContainerDetail:
+async def _set_desired(
+    context: Context, container_id: str, desired: Literal["running", "stopped"], action: str
+) -> ContainerDetail:
     async def unit(tx: Tx) -> ContainerDetail:
         record = await require(tx.conn, container_id)
         if record.desired != desired:
             await containers.change(tx, record.id, desired=desired)
-            await note(tx, context, f"container.{desired}", record.id, record.organization_id)
+            await note(tx, context, action, record.id, record.organization_id)
         return await _detail(tx, record.id)
 
     return await context.services.store.write(unit)
@@ -190,15 +196,13 @@ async def _in_force(tx: Tx, record: ContainerRecord) -> ReleaseRecord | None:
 
 
 async def _rollback_target(tx: Tx, record: ContainerRecord, release_id: str | None) -> ReleaseRecord:
-    """The release asked for, else the newest one that was healthy and is not in force."""
-    if release_id is not None:
-        found = await releases.get(tx.conn, release_id)
-        if found is None:
-            raise NotFound("release not found")
-        return found
-    for past in await deployments.of_container(tx.conn, record.id):
-        if past.status == "succeeded" and past.release_id != record.target_release_id:
-            found = await releases.get(tx.conn, past.release_id)
-            if found is not None:
-                return found
-    raise PreconditionFailed("there is no earlier healthy release to return to")
+    """The release asked for, else the one that `releasing.rollback_target` finds."""
+    if release_id is None:
+        past = await deployments.past_releases(tx.conn, record.id)
+        release_id = releasing.rollback_target(past, record.target_release_id)
+        if release_id is None:
+            raise PreconditionFailed("there is no earlier healthy release to return to")
+    found = await releases.get(tx.conn, release_id)
+    if found is None:
+        raise NotFound("release not found")
+    return found

@@ -5,26 +5,34 @@ between the lines, so that no reader mistakes a loss for silence.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, assert_never
 
+import structlog
 from msgspec import Meta
 
 from coordinator.errors import BadRequest, NotFound
-from coordinator.logs.broker import LogEvent, LogGap, LogNote, LogQuery, LogText
+from coordinator.logs.broker import LogEvent, LogGap, LogNote, LogQuery, LogSubscription, LogText
 from coordinator.procedures import scopes
 from coordinator.procedures.context import Context, Services
 from coordinator.procedures.inputs import Id, View
 from coordinator.procedures.table import Stream, procedure
-from coordinator.store import instances
+from coordinator.store import containers, instances
+from coordinator.store.changes import Subscription
+from coordinator.store.errors import StoreError
 from shared.kit.clock import from_iso
 from shared.spec.container import Part
 from shared.spec.instance import Phase
 
+log = structlog.get_logger("logs")
+
 SEARCHED_LINES = 10_000
 """A search looks through so many last lines."""
 NOTICE = "argosy"
+RETRY_SECONDS = 2.0
+"""After this long a failed look for new replicas is repeated, when no change comes first."""
 _STREAMS = {1: "stdout", 2: "stderr"}
 
 Timestamp = Annotated[str, Meta(max_length=40)]
@@ -76,29 +84,50 @@ async def _follow(
     services: Services, data: ReadLogs, query: LogQuery, readable: list[tuple[str, str]]
 ) -> AsyncIterator[LogEntry]:
     """Replicas that appear later are joined: a follower goes through deployments and moves without noticing."""
-    changes = services.store.changes.subscribe("instance")
+    changes = services.store.changes.subscribe("instance", "container")
     async with services.broker.open(readable, query) as subscription:
-
-        async def join_new() -> None:
-            while True:
-                if ("instance", data.container_id) in await changes.take():
-                    for instance_id, node_id in await _readable(services, data):
-                        subscription.add(instance_id, node_id)
-
-        joining = asyncio.create_task(join_new())
+        joining = asyncio.create_task(_join_new(services, data, changes, subscription))
         try:
             async for event in subscription:
                 entry = _entry(event, services.clock.wall())
                 if _matches(entry, data.search):
                     yield entry
         finally:
-            joining.cancel()
             changes.close()
+            joining.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await joining
+
+
+async def _join_new(services: Services, data: ReadLogs, changes: Subscription, subscription: LogSubscription) -> None:
+    """Looks at once, for what came between the first look and the subscription to changes; then after each change. Without it
+    nothing new would be read, so however it ends, the reader's stream ends too."""
+    wanted = {("instance", data.container_id), ("container", data.container_id)}
+    try:
+        while True:
+            retry = None
+            try:
+                for instance_id, node_id in await _readable(services, data):
+                    subscription.add(instance_id, node_id)
+            except StoreError as error:
+                log.warning(
+                    "a follower's new replicas cannot be looked up", container=data.container_id, reason=str(error)
+                )
+                retry = RETRY_SECONDS
+            changed = await changes.take(retry)
+            while retry is None and wanted.isdisjoint(changed):
+                changed = await changes.take()
+    except NotFound:
+        log.debug("what a follower reads is gone", container=data.container_id)
+    finally:
+        subscription.close()
 
 
 async def _readable(services: Services, data: ReadLogs) -> list[tuple[str, str]]:
-    """(instance, node) of what may have an engine container to read from."""
+    """(instance, node) of what may have an engine container to read from. Raises NotFound when container or instance are gone."""
     async with services.store.read() as conn:
+        if await containers.get(conn, data.container_id) is None:
+            raise NotFound("container not found")
         found = await instances.of_container(conn, data.container_id)
     if data.instance_id is not None and data.instance_id not in {one.id for one in found}:
         raise NotFound("instance not found in this container")

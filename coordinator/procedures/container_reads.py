@@ -20,6 +20,7 @@ from coordinator.procedures.table import procedure
 from coordinator.store import deployments, instances, releases
 from shared.kit.clock import iso
 from shared.spec.container import Part
+from shared.spec.node import InstanceSample
 
 
 class History(Page, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class History(Page, frozen=True, kw_only=True):
 
 
 class ReadStats(Part, frozen=True):
-    """`range`: seconds back from now."""
+    """`range`: seconds back from an instance's newest reading."""
 
     container_id: Id
     range: Annotated[int, Meta(ge=1, le=86400)] = 3600
@@ -87,8 +88,8 @@ async def one_deployment(context: Context, data: DeploymentId) -> DeploymentView
 
 @procedure("container.stats", "GET", "viewer", scopes.container, rest="/containers/{containerId}/stats")
 async def stats(context: Context, data: ReadStats) -> list[InstanceSeries]:
-    """Processor, memory, network and block IO of each instance, for as long as the coordinator has watched it."""
-    oldest = context.now() - data.range
+    """Processor, memory, network and block IO of each instance: its last readings, at most 240, since this coordinator started.
+    Times are its node's own, so the range counts from its newest reading and no clock is compared with another."""
     async with context.services.store.read() as conn:
         found = await instances.of_container(conn, data.container_id)
     return [
@@ -106,10 +107,13 @@ async def stats(context: Context, data: ReadStats) -> list[InstanceSeries]:
                     block_read=sample.block_read,
                     block_write=sample.block_write,
                 )
-                for sample in context.services.samples.of_instance(one.node_id, one.id)
-                if sample.at >= oldest
+                for sample in _within(context.services.samples.of_instance(one.node_id, one.id), data.range)
             ],
         )
         for one in found
         if one.node_id is not None
     ]
+
+
+def _within(samples: list[InstanceSample], seconds: int) -> list[InstanceSample]:
+    return [sample for sample in samples if sample.at >= samples[-1].at - seconds]

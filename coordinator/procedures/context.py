@@ -5,7 +5,7 @@ from typing import Any
 
 from coordinator.control.leases import LeaseBook
 from coordinator.control.samples import Samples
-from coordinator.core.permissions import Role
+from coordinator.core.permissions import ClusterPermission, Role
 from coordinator.logs.broker import LogBroker
 from coordinator.store.database import Store
 from coordinator.store.vault import Vault
@@ -14,11 +14,12 @@ from shared.kit.clock import Clock
 
 @dataclass(frozen=True)
 class Caller:
-    """`roles`: organisation id → role."""
+    """`roles`: organisation id → role. `grants`: cluster id → what the user was given there, beside the role."""
 
     user_id: str
     email: str
     roles: dict[str, Role]
+    grants: dict[str, ClusterPermission] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,24 @@ class Services:
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose thing an input names. `noun` is the word for it in "… not found"; `record` saves the procedure a second read."""
+    """Whose thing an input names. `noun` is the word for it in "… not found"; `record` saves the procedure a second read;
+    `cluster_id` is the cluster whose permissions apply, None where no single one does."""
 
     organization_id: str
     noun: str
     record: Any = None
+    cluster_id: str | None = None
 
 
 @dataclass
 class Context:
-    """`next_cursor` is set by list procedures and travels beside the answer."""
+    """`record` and `cluster_id` are the scope's. `next_cursor` is set by list procedures and travels beside the answer."""
 
     services: Services
     caller: Caller | None
     address: str = ""
-    record: Any = field(default=None)
+    record: Any = None
+    cluster_id: str | None = None
     next_cursor: str | None = None
 
     @property

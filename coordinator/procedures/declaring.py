@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from coordinator.errors import BadRequest
-from coordinator.store.vault import REGISTRY_KEY, Compartment, env_context
+from coordinator.store.vault import REGISTRY_KEY, Compartment, env_context, plain_size
 from shared.spec.container import MASK, EnvVar, RegistryCredentials, Template, problems
 
 
-def check(template: Template) -> None:
-    """Raises BadRequest with every broken rule that spans fields."""
-    found = [f"{field}: {rule}" for field, rule in problems(template)]
+def check(template: Template, stored: Template | None) -> None:
+    """Raises BadRequest with every broken rule that spans fields. `stored`: where masks and untouched secrets come from."""
+    found = [f"{field}: {rule}" for field, rule in problems(_as_plain(template, stored))]
     if found:
         raise BadRequest("; ".join(found))
 
@@ -55,6 +55,24 @@ def changed_fields(declared: Template, in_force: Template) -> list[str]:
         for item in msgspec.structs.fields(Template)
         if getattr(declared, item.name) != getattr(in_force, item.name)
     ]
+
+
+def _as_plain(template: Template, stored: Template | None) -> Template:
+    """`template` with a stand-in of the right length for every stored secret: what the rules on sizes measure is the plaintext."""
+    known = {var.key: var.value for var in stored.env if var.secret} if stored else {}
+    env = [
+        EnvVar(key=var.key, value=_stand_in(var.value, known.get(var.key)), secret=True) if var.secret else var
+        for var in template.env
+    ]
+    credentials = template.credentials
+    if credentials is not None:
+        old = stored.credentials.password if stored and stored.credentials else None
+        credentials = RegistryCredentials(username=credentials.username, password=_stand_in(credentials.password, old))
+    return msgspec.structs.replace(template, env=env, credentials=credentials)
+
+
+def _stand_in(text: str, stored: str | None) -> str:
+    return "x" * plain_size(stored) if stored is not None and text in (MASK, stored) else text
 
 
 def _conceal_var(var: EnvVar, compartment: Compartment, container_id: str, known: dict[str, str]) -> EnvVar:

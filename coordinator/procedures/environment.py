@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.errors import BadRequest, Conflict
+from coordinator.errors import BadRequest, Conflict, NotFound
 from coordinator.procedures import scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.context import Context
@@ -69,6 +69,8 @@ async def create(context: Context, data: CreateEnvironment) -> EnvironmentView:
     organization_id = context.record.organization_id
 
     async def unit(tx: Tx) -> EnvironmentRecord:
+        if await projects.get(tx.conn, data.project_id) is None:
+            raise NotFound("project not found")
         await own_cluster(tx.conn, data.cluster_id, organization_id)
         record = EnvironmentRecord(
             id=new_id("env"),
@@ -99,7 +101,10 @@ async def update(context: Context, data: UpdateEnvironment) -> EnvironmentView:
             await own_cluster(tx.conn, changes.get("cluster_id"), owner or "")
             await projects.change_environment(tx, data.environment_id, **changes)
             await note(tx, context, "environment.update", data.environment_id, owner, **changes)
-        return await projects.get_environment(tx.conn, data.environment_id) or context.record
+        record = await projects.get_environment(tx.conn, data.environment_id)
+        if record is None:
+            raise NotFound("environment not found")
+        return record
 
     try:
         return view(await context.services.store.write(unit))
@@ -113,10 +118,7 @@ async def remove(context: Context, data: EnvironmentId) -> Nothing:
 
     async def unit(tx: Tx) -> None:
         owner = await projects.environment_organization(tx.conn, data.environment_id)
-        for record in await containers.of_project(
-            tx.conn, context.record.project_id, environment_id=data.environment_id
-        ):
-            await containers.change(tx, record.id, desired="removed")
+        await containers.let_go_of_environment(tx, data.environment_id)
         await projects.change_environment(tx, data.environment_id, removing=True)
         await projects.purge_environments(tx, context.record.project_id)
         await note(tx, context, "environment.remove", data.environment_id, owner)

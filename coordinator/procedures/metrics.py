@@ -1,6 +1,7 @@
-"""The installation in numbers, as Prometheus reads them: what the caller's organisations have, and how this process fares.
+"""The installation in numbers, as Prometheus reads them: what the organisations have whose things the caller may see, and
+how this process fares.
 
-Labels are bounded: organisations the caller belongs to, and words from closed sets.
+Labels are bounded: those organisations, and words from closed sets.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import asyncio
 from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector, generate_latest
 
 from coordinator import VERSION
+from coordinator.core.permissions import may
 from coordinator.procedures.context import Context
 from coordinator.store import census
 from coordinator.store.census import Census
@@ -18,8 +20,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 async def exposition(context: Context) -> bytes:
     """The text format, made anew for each scrape: every number is what the database says at that moment."""
     services = context.services
+    seen = [organization_id for organization_id, role in context.user.roles.items() if may(role, "viewer")]
     async with services.store.read() as conn:
-        counted = await census.take(conn, context.user.roles)
+        counted = await census.take(conn, seen)
     # Off the loop: the process' own figures are read from files.
     return await asyncio.to_thread(_render, counted, services.leases.connected_count)
 

@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.errors import Conflict, PreconditionFailed
+from coordinator.errors import Conflict, NotFound, PreconditionFailed
 from coordinator.procedures import paging, scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.context import Context
@@ -14,7 +14,8 @@ from coordinator.procedures.environment import EnvironmentView, own_cluster
 from coordinator.procedures.environment import view as environment_view
 from coordinator.procedures.inputs import Description, Id, Page, View
 from coordinator.procedures.table import Nothing, procedure
-from coordinator.store import containers, projects
+from coordinator.store import containers, organizations, projects
+from coordinator.store.containers import ContainerRecord
 from coordinator.store.database import Tx
 from coordinator.store.projects import EnvironmentRecord, ProjectRecord
 from shared.kit.clock import iso
@@ -86,7 +87,7 @@ async def one(context: Context, data: ProjectId) -> ProjectDetail:
     async with context.services.store.read() as conn:
         (view,) = await _views(conn, [context.record])
         environments = await projects.environments_of(conn, data.project_id)
-        found = await containers.of_project(conn, data.project_id, limit=200)
+        found = await _all_containers(conn, data.project_id)
     return ProjectDetail(
         id=view.id,
         name=view.name,
@@ -115,6 +116,8 @@ async def create(context: Context, data: CreateProject) -> ProjectView:
     project_id = new_id("proj")
 
     async def unit(tx: Tx) -> ProjectView:
+        if await organizations.get(tx.conn, data.organization_id) is None:
+            raise NotFound("organization not found")
         await own_cluster(tx.conn, data.cluster_id, data.organization_id)
         record = ProjectRecord(
             id=project_id,
@@ -154,7 +157,10 @@ async def update(context: Context, data: UpdateProject) -> ProjectView:
         if changes:
             await projects.change(tx, data.project_id, **changes)
             await note(tx, context, "project.update", data.project_id, context.record.organization_id, **changes)
-        (view,) = await _views(tx.conn, [await projects.get(tx.conn, data.project_id) or context.record])
+        record = await projects.get(tx.conn, data.project_id)
+        if record is None:
+            raise NotFound("project not found")
+        (view,) = await _views(tx.conn, [record])
         return view
 
     try:
@@ -176,6 +182,14 @@ async def remove(context: Context, data: ProjectId) -> Nothing:
     except IntegrityError as error:
         raise PreconditionFailed("the project still has containers: remove them first") from error
     return Nothing()
+
+
+async def _all_containers(conn: AsyncConnection, project_id: str) -> list[ContainerRecord]:
+    """Page by page: no summary is cut short."""
+    found: list[ContainerRecord] = []
+    while page := await containers.of_project(conn, project_id, after=found[-1].id if found else ""):
+        found += page
+    return found
 
 
 async def _views(conn: AsyncConnection, records: list[ProjectRecord]) -> list[ProjectView]:

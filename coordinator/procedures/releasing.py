@@ -7,7 +7,7 @@ from coordinator.procedures.context import Context
 from coordinator.store import containers, deployments, releases
 from coordinator.store.containers import ContainerRecord
 from coordinator.store.database import Tx
-from coordinator.store.deployments import DeploymentRecord
+from coordinator.store.deployments import DeploymentRecord, PastRelease
 from coordinator.store.releases import ReleaseRecord
 from shared.kit.ids import new_id
 from shared.spec.container import Template
@@ -38,8 +38,8 @@ async def new_release(tx: Tx, context: Context, container_id: str, template: Tem
 async def start(
     tx: Tx, context: Context, container: ContainerRecord, release: ReleaseRecord, kind: Kind, note: str = ""
 ) -> DeploymentRecord:
-    """Move the container to `release`. What was under way is superseded; the declared number of replicas comes into force, and a
-    stopped container starts: nobody deploys to look at nothing."""
+    """Move the container to `release`. What was under way is superseded, and a stopped container starts: nobody deploys to look at
+    nothing. Only a deploy brings the declared number of replicas into force; a restart or a rollback leaves it as it runs."""
     running = await deployments.active_of(tx.conn, container.id)
     healthy = _last_healthy(container, running)
     record = DeploymentRecord(
@@ -68,11 +68,34 @@ async def start(
         container.id,
         target_release_id=release.id,
         healthy_release_id=healthy,
-        replicas=container.declared_replicas,
+        replicas=container.declared_replicas if kind == "deploy" else container.replicas,
         desired="running",
         last_deployed_at=tx.now,
     )
     return record
+
+
+def rollback_target(past: list[PastRelease], in_force: str | None) -> str | None:
+    """The newest release before the one in force that succeeded and runs something else. A restart repeats the release before it
+    with the same content, so it counts as that one: going back again after it goes further back, never forth."""
+    current = next((one for one in past if one.release_id == in_force), None)
+    if current is None:
+        return None
+    limit = _original(past, current).revision
+    proven = {_original(past, one).release_id for one in past if one.succeeded}
+    earlier = (one for one in past if one.revision < limit and one.spec_hash != current.spec_hash)
+    found = max((one for one in earlier if one.release_id in proven), key=lambda one: one.revision, default=None)
+    return found.release_id if found is not None else None
+
+
+def _original(past: list[PastRelease], one: PastRelease) -> PastRelease:
+    """What a restart, or a restart of a restart, repeats: the newest release before it with its content."""
+    while one.restarted:
+        same = [each for each in past if each.revision < one.revision and each.spec_hash == one.spec_hash]
+        if not same:
+            break
+        one = max(same, key=lambda each: each.revision)
+    return one
 
 
 def _last_healthy(container: ContainerRecord, running: DeploymentRecord | None) -> str | None:

@@ -70,7 +70,7 @@ async def cluster(context: Context, data: OfCluster) -> Scope:
         record = await clusters.get(conn, data.cluster_id)
     if record is None:
         raise NotFound("cluster not found")
-    return Scope(record.organization_id, "cluster", record)
+    return Scope(record.organization_id, "cluster", record, record.id)
 
 
 async def container(context: Context, data: OfContainer) -> Scope:
@@ -78,7 +78,7 @@ async def container(context: Context, data: OfContainer) -> Scope:
         record = await containers.get(conn, data.container_id)
     if record is None:
         raise NotFound("container not found")
-    return Scope(record.organization_id, "container", record)
+    return Scope(record.organization_id, "container", record, record.cluster_id)
 
 
 async def deployment(context: Context, data: OfDeployment) -> Scope:
@@ -88,4 +88,4 @@ async def deployment(context: Context, data: OfDeployment) -> Scope:
         record = await containers.get(conn, found.container_id) if found else None
     if record is None:
         raise NotFound("deployment not found")
-    return Scope(record.organization_id, "deployment", record)
+    return Scope(record.organization_id, "deployment", record, record.cluster_id)

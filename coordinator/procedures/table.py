@@ -102,11 +102,12 @@ async def _authorize(procedure: Procedure, context: Context, data: msgspec.Struc
     assert procedure.scope is not None
     assert context.caller is not None
     scope = await procedure.scope(context, data)
-    context.record = scope.record
+    context.record, context.cluster_id = scope.record, scope.cluster_id
     role = context.caller.roles.get(scope.organization_id)
     if role is None:
         raise NotFound(f"{scope.noun} not found")
-    if not may(role, procedure.access):
+    grant = context.caller.grants.get(scope.cluster_id) if scope.cluster_id is not None else None
+    if not may(role, procedure.access, grant):
         raise Forbidden(f"{procedure.name} needs {_needed(procedure.access)}; your role here is {role}")
 
 

@@ -13,7 +13,6 @@ at everything once before it waits.
 | node | node id | facts, labels, availability, `lost`, or it was enrolled or removed |
 | cluster | cluster id | settings; or its nodes or the room on them changed: placement may have another answer |
 | assignment | node id | the set of instances it must hold changed |
-| token | organisation id | join tokens |
 """
 
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from coordinator.store.tables import change
 from shared.kit.wakeup import Wakeup
 
-Kind = Literal["container", "deployment", "instance", "node", "cluster", "assignment", "token"]
+Kind = Literal["container", "deployment", "instance", "node", "cluster", "assignment"]
 Entry = tuple[Kind, str]
 
 KEPT = 100_000

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
@@ -35,10 +35,6 @@ async def get(conn: AsyncConnection, cluster_id: str) -> ClusterRecord | None:
     return await _by_id.one(conn, cluster_id)
 
 
-async def every(conn: AsyncConnection) -> list[ClusterRecord]:
-    return await clusters.many(conn, clusters.select().order_by(cluster.c.id))
-
-
 async def of_organization(
     conn: AsyncConnection, organization_id: str, *, after: str = "", limit: int = 200
 ) -> list[ClusterRecord]:
@@ -62,13 +58,3 @@ async def remove(tx: Tx, cluster_id: str) -> bool:
     await tx.conn.execute(delete(join_token).where(join_token.c.cluster_id == cluster_id))
     tx.changed("cluster", cluster_id)
     return (await tx.conn.execute(delete(cluster).where(cluster.c.id == cluster_id))).rowcount == 1
-
-
-async def node_counts(conn: AsyncConnection, cluster_ids: list[str]) -> dict[str, int]:
-    """Nodes that have not been removed; clusters without any are absent."""
-    statement = (
-        select(node.c.cluster_id, func.count())
-        .where(node.c.cluster_id.in_(cluster_ids), node.c.revoked_at.is_(None))
-        .group_by(node.c.cluster_id)
-    )
-    return {row[0]: row[1] for row in await conn.execute(statement)}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store import projects
@@ -64,11 +64,6 @@ async def ids(conn: AsyncConnection) -> set[str]:
     return {row.id for row in await conn.execute(select(container.c.id))}
 
 
-async def of_cluster(conn: AsyncConnection, cluster_id: str) -> list[ContainerRecord]:
-    statement = containers.select(container.c.cluster_id == cluster_id).order_by(container.c.id)
-    return await containers.many(conn, statement)
-
-
 async def of_project(
     conn: AsyncConnection,
     project_id: str,
@@ -85,11 +80,6 @@ async def of_project(
     if cluster_id is not None:
         statement = statement.where(container.c.cluster_id == cluster_id)
     return await containers.many(conn, statement.order_by(container.c.id).limit(limit))
-
-
-async def count_of_cluster(conn: AsyncConnection, cluster_id: str) -> int:
-    statement = select(func.count()).select_from(container).where(container.c.cluster_id == cluster_id)
-    return (await conn.execute(statement)).scalar_one()
 
 
 async def change(tx: Tx, container_id: str, *, version: int | None = None, **changes: Any) -> bool:
@@ -138,11 +128,18 @@ async def purge(tx: Tx, container_id: str) -> bool:
     return True
 
 
-async def removable(conn: AsyncConnection) -> list[ContainerRecord]:
-    """Those that are to go and have no instance any more that a node may hold."""
-    held = select(instance.c.container_id).where(instance.c.phase != _REMOVED, instance.c.node_id.is_not(None))
-    statement = containers.select(container.c.desired == "removed", container.c.id.not_in(held))
-    return await containers.many(conn, statement.order_by(container.c.id))
-
-
 _REMOVED = int(Phase.REMOVED)
+
+
+async def let_go_of_environment(tx: Tx, environment_id: str) -> list[str]:
+    """Desire all of its containers removed; the ids of those for which that is new."""
+    statement = (
+        update(container)
+        .where(container.c.environment_id == environment_id, container.c.desired != "removed")
+        .values(desired="removed", version=container.c.version + 1)
+        .returning(container.c.id)
+    )
+    found = sorted(row.id for row in await tx.conn.execute(statement))
+    for container_id in found:
+        tx.changed("container", container_id)
+    return found

@@ -3,6 +3,9 @@
 SQLite is one process' database: a lock beside the file says so at once instead of letting two coordinators fight. WAL lets readers
 go on beside the writer; `synchronous=NORMAL` may lose the last commits when the machine loses power, never the database. Readers of
 either database see one snapshot for as long as they hold their connection.
+
+PostgreSQL's lock belongs to the writer's own connection, so that writing is owning: when that connection dies the lock dies with
+it, and no other is written through before it has taken the lock again.
 """
 
 import asyncio
@@ -15,13 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, event, make_url, text
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from coordinator.store import migrate
 from coordinator.store.changes import Changes
-from coordinator.store.errors import StoreError
+from coordinator.store.errors import StoreError, is_outage
 from coordinator.store.inline import InlineConnection
 from coordinator.store.writer import Tx, Writer, one_line
 from shared.kit.clock import Clock, SystemClock
@@ -31,6 +33,9 @@ __all__ = ["Store", "StoreError", "Tx"]
 T = TypeVar("T")
 _READERS = 6
 _CONNECT_SECONDS = 10
+_PATIENCE_SECONDS = 5.0
+"""A coordinator that was killed a moment ago may still be the owner, as far as PostgreSQL has noticed."""
+_OWNER_LOCK = 0x4152474F_53590003
 
 
 class Store:
@@ -51,6 +56,7 @@ class Store:
         try:
             await asyncio.to_thread(migrate.upgrade, parsed)
             engines = _sqlite_engines(parsed) if _is_sqlite(parsed) else _postgresql_engines(parsed)
+            await _own(*engines)
             store = cls(*engines, lock, clock or SystemClock())
         except (SQLAlchemyError, OSError, sqlite3.Error, TimeoutError) as error:
             _unlock(lock)
@@ -66,7 +72,9 @@ class Store:
         try:
             async with self._reading.connect() as conn:
                 yield conn
-        except (OperationalError, InterfaceError, PoolTimeout, ConnectionError) as error:
+        except (SQLAlchemyError, OSError) as error:
+            if not is_outage(error):
+                raise
             raise StoreError(f"the database cannot be read: {one_line(error)}") from error
 
     async def write(self, unit: Callable[[Tx], Awaitable[T]]) -> T:
@@ -75,10 +83,12 @@ class Store:
         return await self._writer.submit(unit)
 
     async def ping(self) -> None:
-        """Raises StoreError when the database does not answer."""
+        """Raises StoreError when the database does not answer, or belongs to another coordinator by now."""
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS), self.read() as conn:
-                await conn.execute(text("SELECT 1"))
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                async with self.read() as conn:
+                    await conn.execute(text("SELECT 1"))
+                await self._writer.submit(_nothing)
         except TimeoutError as error:
             raise StoreError("the database does not answer") from error
 
@@ -88,6 +98,10 @@ class Store:
         await self._writing.dispose()
         _unlock(self._lock)
         self._lock = None
+
+
+async def _nothing(tx: Tx) -> None:
+    """Only that there is a transaction to run it in."""
 
 
 def _parse(url: str) -> URL:
@@ -138,13 +152,36 @@ def _unlock(descriptor: int | None) -> None:
         os.close(descriptor)
 
 
+async def _own(writing: AsyncEngine, reading: AsyncEngine) -> None:
+    """Take the writer's connection at once, and with it the lock. Raises StoreError when that is another coordinator's."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PATIENCE_SECONDS
+    while True:
+        try:
+            async with writing.connect():
+                return
+        except StoreError:
+            if loop.time() >= until:
+                await writing.dispose()
+                await reading.dispose()
+                raise
+        await asyncio.sleep(0.2)
+
+
 def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
     # A connection goes back without a rollback: the writer always ends its transaction, and readers are reset by the pool.
     path = url.database or ""
     writing = create_async_engine(
-        url, async_creator=lambda: InlineConnection(path), pool_size=1, max_overflow=0, pool_reset_on_return=None
+        url,
+        async_creator=lambda: InlineConnection(path),
+        pool_size=1,
+        max_overflow=0,
+        pool_reset_on_return=None,
+        hide_parameters=True,
     )
-    reading = create_async_engine(url, async_creator=lambda: InlineConnection(path), pool_size=_READERS, max_overflow=0)
+    reading = create_async_engine(
+        url, async_creator=lambda: InlineConnection(path), pool_size=_READERS, max_overflow=0, hide_parameters=True
+    )
     _prepare_sqlite(writing, begin="BEGIN IMMEDIATE", read_only=False)
     _prepare_sqlite(reading, begin="BEGIN", read_only=True)
     return writing, reading
@@ -165,12 +202,38 @@ def _prepare_sqlite(engine: AsyncEngine, begin: str, *, read_only: bool) -> None
         connection.exec_driver_sql(begin)
 
 
+_SERVER_SETTINGS = {
+    "application_name": "argosy coordinator",
+    # The server notices within a minute that we have gone without a word, and gives our lock to whoever waits for it.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
+
+def _guard(writing: AsyncEngine, url: URL) -> None:
+    @event.listens_for(writing.sync_engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"SELECT pg_try_advisory_lock({_OWNER_LOCK})")
+        (taken,) = cursor.fetchone()
+        cursor.close()
+        connection.commit()  # the lock is the session's, not the transaction's
+        if not taken:
+            connection.terminate()
+            raise StoreError(f"another coordinator uses the database {_name(url)}")
+
+
 def _postgresql_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
-    arguments = {"timeout": _CONNECT_SECONDS, "server_settings": {"application_name": "argosy coordinator"}}
+    arguments = {"timeout": _CONNECT_SECONDS, "server_settings": _SERVER_SETTINGS}
     # Pinged before each use: a server that was restarted costs a reconnect, not a failed batch.
-    writing = create_async_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
+    writing = create_async_engine(
+        url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=arguments, hide_parameters=True
+    )
+    _guard(writing, url)
     reading = create_async_engine(
         url,
+        hide_parameters=True,
         pool_size=_READERS,
         max_overflow=_READERS,
         pool_pre_ping=True,

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import exists, or_, update
+from sqlalchemy import Integer, cast, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
-from coordinator.store.tables import deployment
+from coordinator.store.tables import deployment, release
 from coordinator.store.writer import Tx
 
 
@@ -71,10 +71,6 @@ async def of_container(
     return await deployments.many(conn, statement.order_by(*order).limit(limit))
 
 
-async def active(conn: AsyncConnection) -> list[DeploymentRecord]:
-    return await deployments.many(conn, deployments.select(deployment.c.active.is_(True)).order_by(deployment.c.id))
-
-
 async def active_of(conn: AsyncConnection, container_id: str) -> DeploymentRecord | None:
     return await deployments.one(conn, deployment.c.container_id == container_id, deployment.c.active.is_(True))
 
@@ -99,3 +95,40 @@ async def change(tx: Tx, deployment_id: str, *, version: int | None = None, **ch
     if row is not None:
         tx.changed("deployment", row.container_id)
     return row is not None
+
+
+class PastRelease(Record, frozen=True, kw_only=True):
+    """`restarted`: made by a restart, with the content of the release before it. `succeeded`: by one of its deployments."""
+
+    release_id: str
+    revision: int
+    spec_hash: str
+    restarted: bool
+    succeeded: bool
+
+
+async def past_releases(conn: AsyncConnection, container_id: str) -> list[PastRelease]:
+    """Newest first: every release of the container and what became of it."""
+    statement = (
+        select(
+            release.c.id,
+            release.c.revision,
+            release.c.spec_hash,
+            func.max(cast(deployment.c.kind == "restart", Integer)).label("restarted"),
+            func.max(cast(deployment.c.status == "succeeded", Integer)).label("succeeded"),
+        )
+        .select_from(release.outerjoin(deployment, deployment.c.release_id == release.c.id))
+        .where(release.c.container_id == container_id)
+        .group_by(release.c.id, release.c.revision, release.c.spec_hash)
+        .order_by(release.c.revision.desc())
+    )
+    return [
+        PastRelease(
+            release_id=row.id,
+            revision=row.revision,
+            spec_hash=row.spec_hash,
+            restarted=bool(row.restarted),
+            succeeded=bool(row.succeeded),
+        )
+        for row in await conn.execute(statement)
+    ]

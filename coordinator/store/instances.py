@@ -131,12 +131,6 @@ async def every(conn: AsyncConnection) -> list[InstanceRecord]:
     return await _where(conn, _present())
 
 
-async def terminal(conn: AsyncConnection, *, updated_before: float, limit: int = 1000) -> list[InstanceRecord]:
-    """Over, or removed, for the collector."""
-    statement = instances.select(_c.phase.in_(_terminal), _c.updated_at < updated_before)
-    return await instances.many(conn, statement.order_by(_c.id).limit(limit))
-
-
 async def assign(tx: Tx, bindings: Mapping[str, str]) -> set[str]:
     """Bind pending instances to nodes (instance id → node id); those that really were still pending. One read and one
     `executemany`, since hundreds are bound at once; the one writer lets nothing come between them."""

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, bindparam, insert, select
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -100,6 +100,12 @@ class Lookup(Generic[R]):
             case _:
                 result = await conn.execute(self._several, {"values": wanted})
         return [self._mapper.load(row) for row in result]
+
+
+async def count_by(conn: AsyncConnection, column: ColumnElement[Any], keys: Sequence[str]) -> dict[str, int]:
+    """How many rows have each of `keys` in `column`; those that none has are absent."""
+    result = await conn.execute(select(column, func.count()).where(column.in_(keys)).group_by(column))
+    return {row[0]: row[1] for row in result}
 
 
 def _is_plain(hint: Any) -> bool:

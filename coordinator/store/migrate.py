@@ -44,7 +44,7 @@ def configuration() -> Config:
 async def _upgrade(url: URL) -> None:
     sqlite = url.get_backend_name() == "sqlite"
     arguments = {} if sqlite else {"timeout": _CONNECT_SECONDS}
-    engine = create_async_engine(url, poolclass=NullPool, connect_args=arguments)
+    engine = create_async_engine(url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
     if sqlite:
         _prepare(engine.sync_engine)
     try:

@@ -77,11 +77,6 @@ async def of_cluster(conn: AsyncConnection, cluster_id: str, *, removed: bool = 
     return await nodes.many(conn, statement)
 
 
-async def of_organization(conn: AsyncConnection, organization_id: str) -> list[NodeRecord]:
-    statement = nodes.select(node.c.organization_id == organization_id, node.c.revoked_at.is_(None))
-    return await nodes.many(conn, statement.order_by(node.c.id))
-
-
 async def every(conn: AsyncConnection) -> list[NodeRecord]:
     return await nodes.many(conn, nodes.select(node.c.revoked_at.is_(None)).order_by(node.c.id))
 
@@ -147,6 +142,7 @@ async def revoke(tx: Tx, node_id: str) -> bool:
     statement = update(node).where(node.c.id == node_id, node.c.revoked_at.is_(None)).values(revoked_at=tx.now)
     row = (await tx.conn.execute(statement.returning(node.c.cluster_id))).first()
     if row is not None:
+        tx.changed("assignment", node_id)  # its session learns that there is nothing for it any more
         _announce(tx, node_id, row.cluster_id)
     return row is not None
 

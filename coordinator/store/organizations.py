@@ -1,11 +1,9 @@
 """Organisations and who belongs to them."""
 
-from typing import Any
-
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.store.mapping import Mapper, Record
+from coordinator.store.mapping import Mapper, Record, count_by
 from coordinator.store.tables import account, cluster, membership, organization
 from coordinator.store.writer import Tx
 
@@ -60,8 +58,8 @@ async def of_user(conn: AsyncConnection, user_id: str) -> list[OrganizationRecor
 
 async def counts(conn: AsyncConnection, organization_ids: list[str]) -> dict[str, OrganizationCounts]:
     """For each id, also those that have neither members nor clusters."""
-    members = await _count(conn, membership.c.organization_id, organization_ids)
-    clusters = await _count(conn, cluster.c.organization_id, organization_ids)
+    members = await count_by(conn, membership.c.organization_id, organization_ids)
+    clusters = await count_by(conn, cluster.c.organization_id, organization_ids)
     return {
         key: OrganizationCounts(members=members.get(key, 0), clusters=clusters.get(key, 0)) for key in organization_ids
     }
@@ -82,15 +80,3 @@ async def members(conn: AsyncConnection, organization_id: str) -> list[MemberRec
         MemberRecord(user_id=row.id, email=row.email, name=row.name, role=row.role, joined_at=row.joined_at)
         for row in await conn.execute(statement)
     ]
-
-
-async def role(conn: AsyncConnection, organization_id: str, user_id: str) -> str | None:
-    statement = select(membership.c.role).where(
-        membership.c.organization_id == organization_id, membership.c.user_id == user_id
-    )
-    return (await conn.execute(statement)).scalar()
-
-
-async def _count(conn: AsyncConnection, column: Any, keys: list[str]) -> dict[str, int]:
-    result = await conn.execute(select(column, func.count()).where(column.in_(keys)).group_by(column))
-    return {row[0]: row[1] for row in result}

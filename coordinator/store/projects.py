@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.store.mapping import Mapper, Record
+from coordinator.store.mapping import Mapper, Record, count_by
 from coordinator.store.tables import container, environment, project
 from coordinator.store.writer import Tx
 
@@ -56,8 +56,8 @@ async def of_organization(
 
 
 async def counts(conn: AsyncConnection, project_ids: list[str]) -> dict[str, ProjectCounts]:
-    found_environments = await _count(conn, environment.c.project_id, project_ids)
-    found_containers = await _count(conn, container.c.project_id, project_ids)
+    found_environments = await count_by(conn, environment.c.project_id, project_ids)
+    found_containers = await count_by(conn, container.c.project_id, project_ids)
     return {
         key: ProjectCounts(environments=found_environments.get(key, 0), containers=found_containers.get(key, 0))
         for key in project_ids
@@ -103,18 +103,8 @@ async def change_environment(tx: Tx, environment_id: str, **changes: Any) -> boo
     return result.rowcount == 1
 
 
-async def remove_environment(tx: Tx, environment_id: str) -> bool:
-    """IntegrityError when it still has containers."""
-    return (await tx.conn.execute(delete(environment).where(environment.c.id == environment_id))).rowcount == 1
-
-
 async def purge_environments(tx: Tx, project_id: str) -> None:
     """Delete those that are to go and have no container any more."""
     held = select(container.c.id).where(container.c.environment_id == environment.c.id)
     going = (environment.c.project_id == project_id, environment.c.removing.is_(True), ~held.exists())
     await tx.conn.execute(delete(environment).where(*going))
-
-
-async def _count(conn: AsyncConnection, column: Any, keys: list[str]) -> dict[str, int]:
-    result = await conn.execute(select(column, func.count()).where(column.in_(keys)).group_by(column))
-    return {row[0]: row[1] for row in result}

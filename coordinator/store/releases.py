@@ -41,10 +41,6 @@ async def of_ids(conn: AsyncConnection, release_ids: Iterable[str]) -> dict[str,
     return {record.id: record for record in await _by_id.many(conn, release_ids)}
 
 
-async def of_revision(conn: AsyncConnection, container_id: str, revision: int) -> ReleaseRecord | None:
-    return await releases.one(conn, release.c.container_id == container_id, release.c.revision == revision)
-
-
 async def of_container(
     conn: AsyncConnection, container_id: str, *, before: int | None = None, limit: int = 200
 ) -> list[ReleaseRecord]:

@@ -42,13 +42,15 @@ _write = (
 
 class Applied(msgspec.Struct, frozen=True):
     """`current` False: the session is no longer the node's newest, and nothing was looked at. `foreign`: instances that are not
-    this node's. `gone`: reported as removed although they are in no set of this node: it may forget them."""
+    this node's. `gone`: reported as removed although they are in no set of this node: it may forget them. `revoked`: the node has
+    been removed."""
 
     current: bool
     accepted: int = 0
     stale: int = 0
     foreign: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    revoked: bool = False
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -63,17 +65,22 @@ async def apply_reports(tx: Tx, node_id: str, epoch: int, reports: Iterable[Inst
     latest = {report.instance_id: report for report in reports}
     newest, known = await _bound(tx.conn, node_id, latest)
     if newest != epoch:
-        return Applied(current=False)
+        return Applied(current=False, revoked=newest is None)
     accepted = [(known[key], report) for key, report in latest.items() if key in known and accepts(known[key], report)]
     await _store(tx, node_id, [pair for pair in accepted if _differs(*pair)])
+    over = [key for key, report in latest.items() if report.phase is Phase.REMOVED and _is_removed(known.get(key))]
     strangers = {key: report.phase is Phase.REMOVED for key, report in latest.items() if key not in known}
     return Applied(
         current=True,
         accepted=len(accepted),
         stale=len(latest) - len(accepted) - len(strangers),
         foreign=tuple(key for key, removed in strangers.items() if not removed),
-        gone=tuple(key for key, removed in strangers.items() if removed),
+        gone=(*(key for key, removed in strangers.items() if removed), *over),
     )
+
+
+def _is_removed(record: InstanceRecord | None) -> bool:
+    return record is not None and record.phase is Phase.REMOVED
 
 
 def accepts(known: InstanceRecord, report: InstanceReport) -> bool:
@@ -123,13 +130,18 @@ async def rebase(tx: Tx, node_id: str, held: Iterable[Held], *, journal_lost: bo
         mine = counts.get(record.id)
         attempt = mine.attempt if mine is not None else 0
         if attempt < record.attempt and (journal_lost or mine is not None):
-            phase = min(record.phase, max(Phase.ASSIGNED, mine.phase if mine is not None else 0))
+            phase = min(record.phase, _known_phase(mine.phase if mine is not None else 0))
             behind.append({"b_id": record.id, "b_attempt": attempt, "b_phase": int(phase)})
             tx.changed("instance", record.container_id)
     if behind:
         values = {"attempt": bindparam("b_attempt"), "phase": bindparam("b_phase"), "health": "unknown"}
         await tx.conn.execute(update(instance).where(_c.id == bindparam("b_id")).values(values), behind)
     return len(behind)
+
+
+def _known_phase(seen: int) -> Phase:
+    """The latest phase that is known here and not after what a node names: a newer version may have more of them."""
+    return max((phase for phase in Phase if Phase.ASSIGNED <= phase <= seen), default=Phase.ASSIGNED)
 
 
 async def _bound(

@@ -1,6 +1,5 @@
 """Join tokens: used atomically, and kept a while afterwards so that a second use is told what it is."""
 
-import hashlib
 import hmac
 
 from sqlalchemy import delete, update
@@ -9,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from coordinator.store.mapping import Mapper, Record
 from coordinator.store.tables import join_token
 from coordinator.store.writer import Tx
+from shared.wire.join import secret_hash
 
 REMEMBERED_SECONDS = 30 * 86400.0
 
@@ -34,14 +34,8 @@ class TokenError(Exception):
 tokens = Mapper(JoinTokenRecord, join_token)
 
 
-def hash_secret(secret: bytes) -> str:
-    """128 random bits or more: a plain hash is enough."""
-    return hashlib.sha256(secret).hexdigest()
-
-
 async def insert(tx: Tx, record: JoinTokenRecord) -> None:
     await tokens.insert(tx.conn, [record])
-    tx.changed("token", record.organization_id)
 
 
 async def get(conn: AsyncConnection, token_id: str) -> JoinTokenRecord | None:
@@ -51,7 +45,7 @@ async def get(conn: AsyncConnection, token_id: str) -> JoinTokenRecord | None:
 async def use(tx: Tx, token_id: str, secret: bytes) -> JoinTokenRecord:
     """Take one use. Raises TokenError; the caller's transaction takes it back when the enrolment fails."""
     record = await get(tx.conn, token_id)
-    if record is None or not hmac.compare_digest(record.secret_hash, hash_secret(secret)):
+    if record is None or not hmac.compare_digest(record.secret_hash, secret_hash(secret)):
         # One sentence for both: whoever guesses ids learns nothing.
         raise TokenError("the join token is not known here: was it made by another coordinator, or revoked?")
     taken = await tx.conn.execute(
@@ -60,7 +54,6 @@ async def use(tx: Tx, token_id: str, secret: bytes) -> JoinTokenRecord:
         .values(uses_left=join_token.c.uses_left - 1)
     )
     if taken.rowcount == 1:
-        tx.changed("token", record.organization_id)
         return record
     if record.expires_at <= tx.now:
         raise TokenError("the join token has expired: ask for a new one")

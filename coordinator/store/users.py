@@ -1,6 +1,6 @@
 """People and the tokens they call the API with."""
 
-from sqlalchemy import bindparam, delete, or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
@@ -58,10 +58,6 @@ async def get(conn: AsyncConnection, user_id: str) -> UserRecord | None:
     return await _by_id.one(conn, user_id)
 
 
-async def by_email(conn: AsyncConnection, email: str) -> UserRecord | None:
-    return await users.one(conn, account.c.email == email)
-
-
 async def memberships_of(conn: AsyncConnection, user_id: str) -> list[MembershipRecord]:
     statement = memberships.select(membership.c.user_id == user_id).order_by(membership.c.organization_id)
     return await memberships.many(conn, statement)
@@ -69,15 +65,6 @@ async def memberships_of(conn: AsyncConnection, user_id: str) -> list[Membership
 
 async def insert_token(tx: Tx, record: ApiTokenRecord) -> None:
     await api_tokens.insert(tx.conn, [record])
-
-
-async def tokens_of(conn: AsyncConnection, user_id: str) -> list[ApiTokenRecord]:
-    return await api_tokens.many(conn, api_tokens.select(api_token.c.user_id == user_id).order_by(api_token.c.id))
-
-
-async def delete_token(tx: Tx, user_id: str, token_id: str) -> bool:
-    result = await tx.conn.execute(delete(api_token).where(api_token.c.id == token_id, api_token.c.user_id == user_id))
-    return result.rowcount == 1
 
 
 async def authenticate(conn: AsyncConnection, token_hash: str, now: float) -> Caller | None:

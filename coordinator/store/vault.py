@@ -8,7 +8,8 @@ import os
 from base64 import b64decode, b64encode
 from pathlib import Path
 
-from shared.kit.seal import KEY_BYTES, SealError, decrypt, encrypt
+from coordinator.store import private_files
+from shared.kit.seal import ENCRYPTED_EXTRA, KEY_BYTES, SealError, decrypt, encrypt
 
 _MARK = "sealed:v1:"
 
@@ -26,7 +27,7 @@ class Vault:
         """The vault of the key file at `path`, which is made on first use. Raises VaultError."""
         try:
             if not path.exists():
-                _write_new(path, os.urandom(KEY_BYTES))
+                private_files.write_new(path, os.urandom(KEY_BYTES))
             key = path.read_bytes()
         except OSError as error:
             raise VaultError(f"the master key {path} cannot be read or made: {error.strerror}") from error
@@ -72,17 +73,14 @@ class Compartment:
         return decrypt(self._key, b64decode(concealed[len(_MARK) :]), context.encode()).decode()
 
 
+def plain_size(concealed: str) -> int:
+    """Bytes of the text that `conceal` made this of, known without opening it."""
+    return max(0, len(b64decode(concealed.removeprefix(_MARK))) - ENCRYPTED_EXTRA)
+
+
 def env_context(container_id: str, key: str) -> str:
     """Where a container's secret variable belongs; the registry password uses the key `.registry`, which no variable can have."""
     return f"container:{container_id}:{key}"
 
 
 REGISTRY_KEY = ".registry"
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

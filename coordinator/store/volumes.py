@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
-from coordinator.store.tables import container, volume
+from coordinator.store.tables import volume
 from coordinator.store.writer import Tx
 
 
@@ -34,11 +34,6 @@ async def of_container(conn: AsyncConnection, container_id: str) -> list[VolumeR
 
 async def of_containers(conn: AsyncConnection, container_ids: Iterable[str]) -> list[VolumeRecord]:
     return await _of_container.many(conn, container_ids)
-
-
-async def of_cluster(conn: AsyncConnection, cluster_id: str) -> list[VolumeRecord]:
-    here = select(container.c.id).where(container.c.cluster_id == cluster_id)
-    return await volumes.many(conn, volumes.select(volume.c.container_id.in_(here)).order_by(volume.c.id))
 
 
 async def of_node(conn: AsyncConnection, node_id: str) -> list[VolumeRecord]:

@@ -13,13 +13,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from coordinator.store.changes import Changes, Entry, Kind, Recorder
-from coordinator.store.errors import StoreError
+from coordinator.store.errors import StoreError, is_outage
 from shared.kit.clock import Clock
 
+log = structlog.get_logger()
 T = TypeVar("T")
 MAX_BATCH = 256
 
@@ -95,11 +97,13 @@ class Writer:
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
             entries = await self._transaction(batch)
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # nothing may end the only writer: everybody would wait for it for ever
             reason = StoreError(f"the database cannot be written: {one_line(error)}")
             reason.__cause__ = error
             for waiting in batch:
                 waiting.fail(reason)
+            if not (is_outage(error) or isinstance(error, StoreError)):
+                log.exception("a batch of writes failed")
             return
         # Changes STRICTLY AFTER the commit and before results: whoever is told "done" finds every subscriber already woken.
         if entries:
@@ -126,6 +130,8 @@ class Writer:
             except BaseException:
                 if transaction.is_active:
                     await transaction.rollback()
+                else:  # the commit itself failed, and may have left the connection inside its transaction
+                    await conn.invalidate()
                 raise
         return entries
 
@@ -137,7 +143,7 @@ class Writer:
         try:
             waiting.value = await waiting.unit(tx)
         except Exception as error:
-            if _ends_transaction(error):
+            if is_outage(error):  # with it goes the whole transaction
                 raise
             waiting.error = error
             if savepoint is not None:
@@ -146,13 +152,6 @@ class Writer:
         if savepoint is not None:
             await savepoint.commit()
         return tx.entries
-
-
-def _ends_transaction(error: Exception) -> bool:
-    """The database's own trouble (disk full, connection gone), not the unit's: with it goes the whole transaction."""
-    return isinstance(error, OperationalError | InterfaceError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
 
 
 def one_line(error: BaseException) -> str:

@@ -18,7 +18,9 @@ def configure(level: str) -> None:
     terminal = sys.stderr.isatty()
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp]
-    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    # Plain tracebacks: the pretty ones show the variables of every frame, and some of those are secrets.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = console if terminal else structlog.processors.JSONRenderer()
     formatter = structlog.processors.format_exc_info
     structlog.configure(
         processors=[*shared, renderer] if terminal else [*shared, formatter, renderer],

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
+ENCRYPTED_EXTRA = _NONCE_BYTES + 16
+"""Bytes that `encrypt` adds: nonce and authentication tag."""
 
 
 class SealError(Exception):

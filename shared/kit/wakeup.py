@@ -41,7 +41,7 @@ class DirtySet:
 
     async def take(self, timeout: float | None = None) -> set[str]:
         """The keys added since the last call, after waiting for the first; empty when `timeout` seconds passed."""
-        if not self._keys:
-            await self._wakeup.wait(timeout)
+        while not self._keys and await self._wakeup.wait(timeout):
+            pass  # woken by what the call before took without waiting for it
         taken, self._keys = self._keys, set()
         return taken

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct, field
 
 from shared.spec.quantity import byte_count, cpu_millis
@@ -15,6 +16,9 @@ MAX_REPLICAS = 100
 MAX_ENV_BYTES = 32 * 1024
 """Keys and values together: an assignment must fit one 64 KiB frame."""
 MAX_PASSWORD = 4096
+MAX_SENT_BYTES = 56 * 1024
+"""Of all that a node is told of a declaration. What is added on the way (ids, names of volumes, sealing) fits into the rest of the
+frame."""
 MASK = "***"
 """What a secret value reads back as; writing it back keeps the stored value."""
 
@@ -182,6 +186,7 @@ def problems(template: Template) -> Iterator[tuple[str, str]]:
         yield "credentials.password", f"may not exceed {MAX_PASSWORD} bytes"
     if sum(len(word.encode()) for word in template.command) > 16 * 1024:
         yield "command", "may not exceed 16384 bytes in all"
+    yield from _size_problems(template)
 
 
 def constraint_parts(text: str) -> tuple[str, bool, str]:
@@ -241,6 +246,25 @@ def _health_problems(template: Template) -> Iterator[tuple[str, str]]:
         yield "healthCheck.port", f"is required for the type {check.type!r} when the container has no port"
     if check.type != "exec" and check.command:
         yield "healthCheck.command", "belongs to the type 'exec' only"
+
+
+def _size_problems(template: Template) -> Iterator[tuple[str, str]]:
+    """Each field has its own limits; together they could still outgrow a frame, and the node would never hear of it."""
+    sizes = {
+        "command": template.command,
+        "credentials": template.credentials,
+        "env": template.env,
+        "healthCheck": template.health_check,
+        "labels": template.labels,
+        "ports": template.ports,
+        "volumes": template.volumes,
+    }
+    measured = {name: len(msgspec.msgpack.encode(value)) for name, value in sizes.items()}
+    total = sum(measured.values())
+    if total > MAX_SENT_BYTES:
+        largest = max(measured, key=lambda name: measured[name])
+        rule = f"a node is told at most {MAX_SENT_BYTES} bytes of a declaration"
+        yield largest, f"{rule}; this one has {total}, of which {measured[largest]} are here"
 
 
 def _duplicate_problems(template: Template) -> Iterator[tuple[str, str]]:

@@ -41,6 +41,9 @@ Health = Literal["unknown", "starting", "healthy", "unhealthy"]
 """`unknown`: not running, or no longer observed. Without a health check, `healthy` means its process runs."""
 Writer = Literal["orchestrator", "scheduler", "agent", "collector"]
 
+VOLUME_PREFIX = "argosy_"
+"""Of every named volume's name on a node: no other volume of its engine is given to an instance."""
+
 _AGENT_ORDER = (
     Phase.ASSIGNED,
     Phase.PULLING,

@@ -50,3 +50,10 @@ _BY_CODE = {reason.code: reason for reason in CloseReason}
 def by_code(code: int | None) -> CloseReason | None:
     """The reason behind a websocket close code; None for the transport's own codes and for those of newer versions."""
     return _BY_CODE.get(code) if code is not None else None
+
+
+def by_transport(code: int | None) -> CloseReason | None:
+    """As `by_code`, of what proves nothing about its sender: whoever answers a dial, or stands in its way, can close with any
+    code, and must not end an agent for good by it."""
+    reason = by_code(code)
+    return CloseReason.UNTRUSTED_HUB if reason is not None and reason.retry == "never" else reason

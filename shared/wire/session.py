@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from shared.kit.seal import SealError, SealingKey, SigningKey, seal, verify
 from shared.spec.node import NodeFacts
 from shared.wire import frames
-from shared.wire.closing import CloseReason, by_code
+from shared.wire.closing import CloseReason, by_code, by_transport
 from shared.wire.frames import AgentFrame, Held, HubFrame
 from shared.wire.join import JoinToken, fingerprint
 
@@ -148,7 +148,6 @@ class AgentSession(_Session[AgentFrame]):
         self._period = self._grace = 0.0
         self._grace_periods = 1.0
         self.epoch = identity.epoch
-        self.round_trip: float | None = None
         self._outgoing.append(frames.AgentOpen(nonce, list(frames.VERSIONS), version))
 
     def receive(self, frame: HubFrame, now: float) -> list[Event]:
@@ -166,7 +165,6 @@ class AgentSession(_Session[AgentFrame]):
             case Stage.GREETED, frames.HubReady():
                 return [self._ready(frame, now)]
             case Stage.READY, frames.LeaseAck():
-                self.round_trip = max(0.0, now - frame.sent_ms / 1000)
                 self._pace(frame.period_ms)
                 return []
             case Stage.READY, (
@@ -262,8 +260,10 @@ class AgentSession(_Session[AgentFrame]):
         self._grace = self._period * self._grace_periods
 
     def _gone(self, frame: frames.HubGoaway) -> Closed:
+        """An end for good is believed only of a coordinator that proved itself: the sealing key is kept once it has."""
         self.stage = Stage.CLOSED
-        reason = by_code(frame.code) or CloseReason.GOING_AWAY
+        judge = by_code if self._hub_sealing_key else by_transport
+        reason = judge(frame.code) or CloseReason.GOING_AWAY
         return Closed(reason, frame.message, local=False, retry_after=frame.retry_after_ms / 1000)
 
 
@@ -275,6 +275,7 @@ class HubSession(_Session[HubFrame]):
         self._nonce = nonce
         self._transcript = b""
         self._node_id: str | None = None
+        self._capabilities: list[str] = []
         self.agent_version = ""
         self.period = self.grace = 0.0
 
@@ -337,7 +338,7 @@ class HubSession(_Session[HubFrame]):
                 grace_ms=int(grace * 1000),
                 sequence=sequence,
                 server_time=server_time,
-                capabilities=list(frames.CAPABILITIES),
+                capabilities=self._capabilities,
             )
         )
 
@@ -380,6 +381,7 @@ class HubSession(_Session[HubFrame]):
     def _hello_asked(self, frame: frames.AgentHello) -> Event:
         if self._node_id not in (None, frame.node_id):
             return self.close(CloseReason.BAD_SIGNATURE, "hello names another node than the one just enrolled")
+        self._capabilities = [name for name in frames.CAPABILITIES if name in frame.capabilities]
         self.stage = Stage.ADMITTING
         return HelloAsked(frame)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from agent.core.faults import EngineUnreachable, RuntimeFault
+from agent.core.faults import EngineUnreachable, RuntimeFault, Unanswered
 from agent.runtime import docker, docker_api, docker_pull
+from agent.runtime.base import LABEL_NODE
 from agent.runtime.docker import DockerRuntime
 from shared.spec import reason
 from shared.spec.instance import InstanceSecrets
@@ -77,7 +78,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def runtime(engine: Engine, tmp_path: Path) -> AsyncIterator[DockerRuntime]:
-    runtime = DockerRuntime(f"unix://{tmp_path / 's'}", "node_1", "10.0.0.1")
+    runtime = DockerRuntime(f"unix://{tmp_path / 's'}", "node_1", lambda: "10.0.0.1")
     yield runtime
     await runtime.close()
 
@@ -102,8 +103,47 @@ async def pulled(runtime: DockerRuntime) -> tuple[RuntimeFault | None, list[tupl
 @pytest.mark.usefixtures("hurried")
 async def test_an_engine_that_hangs_is_unreachable(engine: Engine, runtime: DockerRuntime) -> None:
     engine.answers = {"json": engine.hang, "info": engine.hang}
-    with pytest.raises(EngineUnreachable, match="no answer in"):
-        await runtime.inspect("abc")
+    for whole in (runtime.observe, runtime.facts):
+        with pytest.raises(EngineUnreachable, match="no answer"):
+            await whole()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_single_call_without_an_answer_says_nothing_of_the_engine(
+    engine: Engine, runtime: DockerRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("STOP_MARGIN_SECONDS", 0.1), ("REMOVE_SECONDS", 0.1)):
+        monkeypatch.setattr(docker, name, seconds)
+    engine.answers = dict.fromkeys(("start", "stop", "abc", "json"), engine.hang)
+    for call in (runtime.start("abc"), runtime.stop("abc", 0), runtime.remove("abc"), runtime.inspect("abc")):
+        with pytest.raises(Unanswered, match="no answer"):
+            await call
+
+
+@pytest.mark.parametrize("answer", ["[]", "{}", "nonsense"])
+async def test_what_is_no_docker_engine_is_unreachable(engine: Engine, runtime: DockerRuntime, answer: str) -> None:
+    async def other(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=answer, content_type="application/json")
+
+    engine.answers = {"info": other, "json": other}
+    with pytest.raises(EngineUnreachable, match="cannot be read"):
+        await runtime.facts()
+
+
+@pytest.mark.parametrize(("owner", "removed"), [("node_1", True), ("node_2", False), (None, False)])
+async def test_only_its_own_volumes_are_removed(
+    engine: Engine, runtime: DockerRuntime, owner: str | None, removed: bool
+) -> None:
+    asked: list[str] = []
+
+    async def volume(request: web.Request) -> web.StreamResponse:
+        asked.append(request.method)
+        labels = None if owner is None else {LABEL_NODE: owner}
+        return web.json_response({"Name": "argosy_data", "Labels": labels})
+
+    engine.answers = {"argosy_data": volume}
+    await runtime.remove_volume("argosy_data")
+    assert ("DELETE" in asked) is removed
 
 
 @pytest.mark.usefixtures("hurried")

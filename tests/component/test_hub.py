@@ -53,7 +53,7 @@ from shared.wire.frames import (
     NodeStatus,
     ReportAck,
 )
-from shared.wire.join import JoinToken, fingerprint, new_token
+from shared.wire.join import JoinToken, fingerprint, new_token, secret_hash
 from shared.wire.session import AgentIdentity
 from tests.fakes.clock import FakeClock
 from tests.fakes.seeds import Seeds, running, until
@@ -86,7 +86,7 @@ class World:
                     organization_id=self.seeds.organization_id,
                     cluster_id=self.seeds.cluster_id,
                     role="manager",
-                    secret_hash=tokens.hash_secret(token.secret),
+                    secret_hash=secret_hash(token.secret),
                     uses_left=uses,
                     expires_at=tx.now + ttl,
                     created_by="user_1",
@@ -542,6 +542,9 @@ async def test_a_removed_instance_is_forgotten_by_the_node(world: World) -> None
     delta = await agent.hear_a(AssignmentDelta, lambda delta: bool(delta.forget))
     assert delta.forget == [made]
     assert (await world.seeds.instance(made)).phase is Phase.REMOVED
+    agent.say(InstanceReports(2, [InstanceReport(made, 1, Phase.REMOVED)]))  # the delta was lost on its disk
+    delta = await agent.hear_a(AssignmentDelta, lambda delta: bool(delta.forget))
+    assert delta.forget == [made]
 
 
 async def test_reports_of_a_session_whose_epoch_was_overtaken_change_nothing(world: World) -> None:
@@ -599,6 +602,32 @@ async def test_a_node_that_lost_its_count_is_followed_again(world: World) -> Non
     assert (await world.seeds.instance(made)).health == "unhealthy", "its reports count, although 1 is less than 5"
 
 
+@pytest.mark.parametrize(
+    ("seen", "kept"), [(100, Phase.ASSIGNED), (-7, Phase.ASSIGNED), (200, Phase.STARTING), (2**40, Phase.RUNNING)]
+)
+async def test_a_phase_nobody_knows_is_stored_as_the_known_one_before_it(world: World, seen: int, kept: Phase) -> None:
+    container = await world.seeds.container("web")
+    identity = await world.known("one")
+    (made,) = await world.seeds.bound(container, "node_one", 0)
+    await world.seeds.report(made, Phase.RUNNING, health="healthy")
+    agent = WireAgent(identity)
+    await agent.connect(world.hub, held=[Held(made, 0, seen)])
+    record = await world.seeds.instance(made)
+    assert (record.attempt, record.phase) == (0, kept)
+
+
+@pytest.mark.parametrize("held", ["inst_\0", ""])
+async def test_an_id_with_a_nul_byte_is_a_protocol_error(world: World, held: str) -> None:
+    identity = await world.known("one")
+    if held:
+        goaway = await WireAgent(identity).connect(world.hub, held=[Held(held, 1, 256)])
+    else:
+        goaway = await WireAgent(replace(identity, node_id="node_\0")).connect(world.hub)
+    assert isinstance(goaway, HubGoaway)
+    assert goaway.code == CloseReason.PROTOCOL_ERROR.code
+    assert "NUL" in goaway.message
+
+
 # The rest -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -637,6 +666,12 @@ async def test_logs_pass_through_and_stop_with_the_reader(world: World) -> None:
         assert (event.text, event.stream, event.node_id) == ("hello", 2, "node_one")
         await agent.hang_up()
         assert "until it is back" in str(await anext(reader))
+
+
+async def test_a_revoked_node_is_let_go_at_once_and_told_why(world: World) -> None:
+    agent = await world.joined()
+    await world.store.write(lambda tx: nodes.revoke(tx, "node_one"))
+    assert (await agent.hear_a(HubGoaway)).code == CloseReason.REVOKED.code
 
 
 async def test_removing_a_node_closes_its_session(world: World) -> None:

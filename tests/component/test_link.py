@@ -10,6 +10,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from agent.errors import RefusedError
+from agent.identity import IdentityFile
 from agent.link.connection import Connection
 from agent.link.dialer import Dialer, Link, enrol
 from agent.link.retry import Ending
@@ -203,6 +204,49 @@ async def test_a_wrong_server_is_tried_again_until_the_right_one_is_there() -> N
         assert not trying.done()
     async with serve(_accept, "127.0.0.1", port):
         await trying
+
+
+@pytest.mark.parametrize("reason", [reason for reason in CloseReason if reason.retry == "never"])
+async def test_a_close_code_alone_ends_no_agent_for_good(tmp_path: Path, reason: CloseReason) -> None:
+    met = asyncio.Semaphore(0)
+
+    async def impostor(connection: ServerConnection) -> None:
+        met.release()
+        await connection.close(reason.code, "go")
+
+    async with link_world(tmp_path) as world, serve(impostor, "127.0.0.1", 0) as server:
+        identity = await world.enrol()
+        port = next(iter(server.sockets)).getsockname()[1]
+        dialer = Dialer(f"ws://127.0.0.1:{port}/agent/v1", Backoff(base=0.001, ceiling=0.002))
+        joining = await asyncio.to_thread(IdentityFile.open, tmp_path / "other", world.hub.token())
+        for trying in (Link(dialer, identity, world.node, CLOCK).run(), enrol(dialer, joining, FACTS, CLOCK)):
+            running = asyncio.create_task(trying)
+            for _ in range(3):
+                await met.acquire()
+            assert not running.done()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_full_disk_keeps_no_node_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = await world.enrol()
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("agent.identity._replace_file", full)
+    running = asyncio.create_task(Link(world.dialer, identity, world.node, CLOCK).run())
+    await world.ready()
+    assert identity.current.epoch == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    monkeypatch.undo()
+    assert (await world.identity()).current.epoch == 0
+    running = asyncio.create_task(Link(world.dialer, identity, world.node, CLOCK).run())
+    await world.ready()
+    assert (await world.identity()).current.epoch == 2, "written at the next connect"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def _never(connection: ServerConnection) -> None:

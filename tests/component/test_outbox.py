@@ -171,6 +171,9 @@ async def test_a_declaration_too_large_for_a_frame_becomes_a_reason(desk: Desk) 
     sending = await desk.outbox().next()
     assert told(sending) == []
     assert sending.refused[made].code == INVALID
+    await desk.store.write(lambda tx: instances.set_goal(tx, [made], "remove"))
+    (tombstone,) = told(await desk.outbox().next())
+    assert (tombstone.instance_id, tombstone.goal, tombstone.spec) == (made, "remove", None), "it can go all the same"
 
 
 async def test_a_tombstone_names_the_volumes_that_go_and_no_secrets(desk: Desk) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from agent.core.faults import RuntimeFault
+from agent.core.faults import RuntimeFault, Unanswered
 from agent.core.health import HealthState, begin, observe
 from agent.core.observe import Observed
+from agent.core.policy import RefusedByPolicy
 from agent.journal.journal import Journal
 from agent.reconcile.book import AssignmentBook
 from agent.reconcile.executor import Means
@@ -22,7 +24,7 @@ from agent.reconcile.memory import Memory
 from agent.reconcile.reports import ReportBox
 from shared.kit.seal import SealError
 from shared.spec.container import HealthCheck, RestartPolicy
-from shared.spec.instance import Assignment, Goal, InstanceReport, InstanceSecrets, InstanceSpec, Phase
+from shared.spec.instance import Assignment, Goal, InstanceReport, InstanceSecrets, InstanceSpec, InstanceVolume, Phase
 from shared.spec.reason import Reason
 from shared.wire.frames import AssignmentDelta, AssignmentSet, Held
 from tests.fakes.clock import FakeClock
@@ -72,10 +74,21 @@ class Node:
         self.free: int | None = None
         self.refusal: str | None = None
         self.engine_reasons: list[Reason | None] = []
-        means = Means(engine, clock, lambda spec: self.refusal, self._unseal, lambda: self.free)
+        self.resolved: dict[str, str] = {}
+        means = Means(engine, clock, self._admit, self._unseal, lambda: self.free)
         self.reconciler = Reconciler(
             means, self.probes, self.book, self.reports, self.memory, self.engine_reasons.append
         )
+
+    @property
+    def engine_reason(self) -> Reason | None:
+        return self.engine_reasons[-1] if self.engine_reasons else None
+
+    def _admit(self, spec: InstanceSpec) -> InstanceSpec:
+        if self.refusal is not None:
+            raise RefusedByPolicy(self.refusal)
+        volumes = [replace(volume, source=self.resolved.get(volume.source, volume.source)) for volume in spec.volumes]
+        return replace(spec, volumes=volumes)
 
     def _unseal(self, assignment: Assignment) -> InstanceSecrets:
         assert assignment.spec is not None
@@ -253,6 +266,17 @@ async def test_the_nodes_own_policy_has_the_last_word(site: Site) -> None:
         report = await node.reaches("ins_1", Phase.REJECTED)
         assert report.reason == Reason("policy_refused", node.refusal)
         assert site.engine.count("create") == 0
+
+
+async def test_what_the_policy_judged_is_what_is_mounted(site: Site) -> None:
+    async with site.agent() as node:
+        node.resolved = {"/srv/link": "/srv/target"}
+        linked = InstanceSpec("busybox", volumes=[InstanceVolume("/srv/link", "/data", host=True)])
+        await node.order(Assignment("ins_1", "con_1", "web", 0, 1, "hash", spec=linked))
+        await node.reaches("ins_1", Phase.RUNNING)
+        made = site.engine.of("ins_1")
+        assert made is not None
+        assert [volume.source for volume in made.spec.volumes] == ["/srv/target"]
 
 
 async def test_nothing_is_pulled_onto_a_full_disk(site: Site) -> None:
@@ -518,8 +542,7 @@ async def test_an_engine_that_does_not_answer_decides_nothing(site: Site) -> Non
         await node.order(want())
         before = await node.reaches("ins_1", Phase.RUNNING)
         site.engine.go_down()
-        await node.until(lambda: node.reconciler.engine_reason is not None)
-        assert node.engine_reasons[-1] == node.reconciler.engine_reason
+        await node.until(lambda: node.engine_reason is not None)
         await node.order(want("ins_2"))
         node.pass_time(120)
         await node.until(lambda: site.engine.count("events") >= 3)
@@ -538,7 +561,7 @@ async def test_an_engine_restart_brings_everything_back_without_blame_and_withou
         await node.reaches("ins_1", Phase.RUNNING)
         await node.reaches("ins_2", Phase.RUNNING)
         site.engine.go_down()
-        await node.until(lambda: node.reconciler.engine_reason is not None)
+        await node.until(lambda: node.engine_reason is not None)
         site.engine.crash("ins_1", 137)
         site.engine.crash("ins_2", 0)
         site.engine.come_up()
@@ -554,9 +577,9 @@ async def test_the_engine_dying_under_an_action_delays_it_and_no_more(site: Site
         await node.until(lambda: site.engine.count("create") == 1)
         site.engine.go_down()
         gate.set()
-        await node.until(lambda: node.reconciler.engine_reason is not None and node.memory.get("ins_1").faults)
+        await node.until(lambda: node.engine_reason is not None and node.memory.get("ins_1").faults)
         site.engine.come_up()
-        await node.until(lambda: node.reconciler.engine_reason is None)
+        await node.until(lambda: node.engine_reason is None)
         node.pass_time(60)
         await node.reaches("ins_1", Phase.RUNNING)
 
@@ -572,6 +595,44 @@ async def test_a_start_whose_inspection_failed_is_started_again_not_counted_twic
         made = site.engine.of("ins_1")
         assert made is not None
         assert made.starts == 1
+
+
+async def test_one_action_without_an_answer_does_not_condemn_the_engine(site: Site) -> None:
+    async with site.agent() as node:
+        await node.order(want("ins_2"))
+        await node.reaches("ins_2", Phase.RUNNING)
+        listed = site.engine.count("observe")
+        site.engine.fail("start", Unanswered(30), subject="ins_1")
+        await node.order(want("ins_2"), want())
+        await node.until(lambda: node.memory.get("ins_1").faults)
+        await node.until(lambda: site.engine.count("observe") > listed)
+        node.pass_time(2)
+        report = await node.reaches("ins_1", Phase.RUNNING)
+        assert report.restarts == 0
+        assert [reason for reason in node.engine_reasons if reason is not None] == []
+        assert node.memory.get("ins_2").unwatched == ""
+
+
+async def test_what_is_merely_listed_is_neither_restarted_nor_crashed(site: Site) -> None:
+    """Its inspection hangs in the engine: the list says that it runs, or does not, and nothing else."""
+    async with site.agent() as node:
+        await node.order(want())
+        before = await node.reaches("ins_1", Phase.RUNNING)
+        site.engine.bare.add("ins_1")
+        for number, happens in enumerate((site.engine.stir, site.engine.crash), 2):
+            listed = site.engine.count("observe")
+            happens("ins_1")
+            await node.until(lambda listed=listed: site.engine.count("observe") > listed)
+            node.pass_time(60)
+            await node.order(want(f"ins_{number}"))
+            await node.reaches(f"ins_{number}", Phase.RUNNING)  # the loop has been round
+            assert node.report("ins_1") == before
+            assert node.memory.get("ins_1").attempt == 1
+        site.engine.bare.clear()
+        site.engine.stir("ins_1")
+        await node.until(lambda: node.memory.get("ins_1").crashes == 1)
+        node.pass_time(60)
+        await node.reaches("ins_1", Phase.RUNNING, attempt=2)
 
 
 async def test_an_unreadable_journal_removes_nothing_and_is_kept(site: Site) -> None:

@@ -31,6 +31,7 @@ from shared.kit.ids import new_id
 from shared.spec.container import Template
 from shared.spec.instance import InstanceReport, Phase
 from shared.spec.reason import Reason
+from shared.wire.join import secret_hash
 from tests.fakes.seeds import Seeds
 
 
@@ -94,7 +95,7 @@ async def test_a_join_token_is_used_as_often_as_it_says_even_at_once(seeds: Seed
         id="join_1",
         organization_id=seeds.organization_id,
         role="worker",
-        secret_hash=tokens.hash_secret(b"s"),
+        secret_hash=secret_hash(b"s"),
         uses_left=3,
         expires_at=9e9,
         created_by="u",
@@ -114,7 +115,7 @@ async def test_a_use_is_taken_back_with_its_transaction(seeds: Seeds, store: Sto
         id="join_1",
         organization_id=seeds.organization_id,
         role="worker",
-        secret_hash=tokens.hash_secret(b"s"),
+        secret_hash=secret_hash(b"s"),
         uses_left=1,
         expires_at=9e9,
         created_by="u",

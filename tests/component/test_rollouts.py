@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from coordinator.control import execution, snapshots
@@ -20,12 +21,14 @@ from coordinator.store.database import Store
 from coordinator.store.deployments import DeploymentRecord
 from coordinator.store.instances import InstanceRecord
 from coordinator.store.releases import ReleaseRecord
+from coordinator.store.tables import instance
 from coordinator.store.writer import Tx
 from shared.kit.clock import SystemClock
 from shared.kit.ids import new_id
 from shared.spec.container import Port, Resources, Strategy, Template
 from shared.spec.instance import Phase
-from shared.spec.reason import IMAGE_NOT_FOUND, PORT_TAKEN, WAITING_PREVIOUS, Reason
+from shared.spec.node import Engine, NodeFacts
+from shared.spec.reason import ENGINE_UNREACHABLE, IMAGE_NOT_FOUND, PORT_TAKEN, WAITING_PREVIOUS, Reason
 from shared.spec.release import spec_hash
 from tests.fakes.fleet import HEALTHY, Fleet, Verdict
 from tests.fakes.seeds import Seeds, running, until
@@ -352,6 +355,20 @@ async def test_a_lost_node_is_replaced_and_its_return_leaves_exactly_what_is_dec
     assert gone.id in {each.id for each in left}, "the older of two healthy copies stays"
 
 
+async def test_where_the_engine_does_not_answer_nothing_is_claimed_and_nothing_replaced(scene: Scene) -> None:
+    async with running(*scene.loops()):
+        container_id = await scene.started()
+        before = [each.id for each in await scene.settles(container_id, lambda found: len(found) == 3)]
+        silent = Engine(reason=Reason(ENGINE_UNREACHABLE, "the engine does not answer"))
+        await scene.seeds.change_node(scene.fleet.node_ids[0], facts=NodeFacts(engine=silent))
+        reason = await scene.status(container_id, "error")
+        assert reason is not None
+        assert (reason.code, reason.message.split(":")[0]) == (ENGINE_UNREACHABLE, "1 of 3 instances is not running")
+        after = orchestrate((await scene.snapshot(container_id)).view(), SystemClock().wall())
+        assert after.commands == ()
+        assert [each.id for each in await scene.alive(container_id)] == before
+
+
 async def test_a_draining_node_is_left_only_for_a_healthy_replacement(scene: Scene) -> None:
     async with running(*scene.loops()):
         container_id = await scene.started()
@@ -417,6 +434,21 @@ async def test_a_container_that_cannot_be_decided_on_does_not_hold_up_the_others
     assert broken in {each.get("container") for each in logs if each["log_level"] == "error"}
     assert (await scene.deployment(deployment)).active
     assert await scene.alive(broken) == []
+
+
+async def test_a_container_that_cannot_be_loaded_does_not_hold_up_the_others(scene: Scene) -> None:
+    broken, other = await scene.container("broken"), await scene.container("other")
+    (made,) = await scene.seeds.pending(broken, 0)
+
+    async def spoil(tx: Tx) -> None:
+        await tx.conn.execute(update(instance).where(instance.c.id == made).values(phase=100))
+
+    await scene.store.write(spoil)
+    with capture_logs() as logs:
+        clock = SystemClock()
+        async with running(Rollouts(scene.store, clock).run(), Orchestrator(scene.store, clock).run()):
+            await scene.settles(other, lambda found: len(found) == 3)
+    assert broken in {each.get("container") for each in logs if each["event"] == "a container cannot be loaded"}
 
 
 async def test_loops_at_rest_write_nothing(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """The store on both databases: migrations, group commit, the feed, the lock, and what goes wrong when opening."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, insert, make_url, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from structlog.testing import capture_logs
 
-from coordinator.store import changes, migrate, settings
+from coordinator.store import changes, database, migrate, settings
 from coordinator.store.database import Store, StoreError, Tx
 from coordinator.store.tables import change, metadata, setting
+from tests.hosts.postgres import Postgres
 
 
 def put(key: str, value: bytes = b"") -> Callable[[Tx], Awaitable[None]]:
@@ -280,6 +283,92 @@ async def test_a_full_disk_fails_the_batch_and_the_writer_goes_on(tmp_path: Path
     await store.write(put("afterwards"))
     assert await keys(store) == {"afterwards"}
     await store.close()
+
+
+async def test_a_defect_in_the_writer_itself_fails_the_batch_and_the_writer_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(store._writer._recorder, "record", broken)
+        writes = (store.write(put(key)) for key in ("a", "b"))
+        outcomes = await asyncio.wait_for(asyncio.gather(*writes, return_exceptions=True), 5)
+    assert [type(outcome) for outcome in outcomes] == [StoreError, StoreError]
+    assert "a defect" in str(outcomes[0])
+    assert [entry["event"] for entry in logs] == ["a batch of writes failed"]
+    await asyncio.wait_for(store.write(put("afterwards")), 5)
+    assert await keys(store) == {"afterwards"}
+
+
+async def test_a_postgresql_server_that_throws_everybody_out_is_a_store_error_once(
+    postgres: Postgres, postgresql_template: str
+) -> None:
+    url = postgres.create_database(f"t_{os.urandom(4).hex()}", template=postgresql_template)
+    name = make_url(url).database
+    out = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    store = await Store.open(url)
+
+    async def thrown_out(tx: Tx) -> None:
+        await asyncio.to_thread(postgres.execute, out)
+        await tx.conn.execute(select(setting.c.key))
+
+    async def look() -> None:
+        async with store.read() as conn:
+            await conn.execute(select(setting.c.key))
+            await asyncio.to_thread(postgres.execute, out)
+            await conn.execute(select(setting.c.key))
+
+    with pytest.raises(StoreError, match="cannot be read"):
+        await look()
+    with pytest.raises(StoreError, match="cannot be written"):
+        await store.write(thrown_out)
+    await store.write(put("afterwards"))
+    assert await keys(store) == {"afterwards"}
+    await store.close()
+
+
+async def test_a_value_that_no_column_holds_is_the_units_own_trouble(
+    postgres: Postgres, postgresql_template: str
+) -> None:
+    store = await Store.open(postgres.create_database(f"t_{os.urandom(4).hex()}", template=postgresql_template))
+
+    async def number(tx: Tx) -> None:
+        await tx.conn.execute(insert(setting).values(key=7, value=b""))
+
+    outcomes = await asyncio.gather(
+        *(store.write(unit) for unit in (put("a"), put("nul\0"), number, put("b"))), return_exceptions=True
+    )
+    assert [isinstance(outcome, DBAPIError) for outcome in outcomes] == [False, True, True, False]
+    assert await keys(store) == {"a", "b"}
+    async with store.read() as conn:
+        with pytest.raises(DBAPIError):
+            await conn.execute(select(setting).where(setting.c.key == "nul\0"))
+    await store.close()
+
+
+async def test_one_postgresql_database_has_one_coordinator(
+    postgres: Postgres, postgresql_template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_PATIENCE_SECONDS", 0.0)
+    url = postgres.create_database(f"t_{os.urandom(4).hex()}", template=postgresql_template)
+    name = make_url(url).database
+    first = await Store.open(url)
+    with pytest.raises(StoreError, match=f"another coordinator uses the database .*{name}"):
+        await Store.open(url)
+    await first.write(put("first"))
+    await first._writing.dispose()  # its connection is gone, and with it the lock
+    monkeypatch.setattr(database, "_PATIENCE_SECONDS", 5.0)
+    second = await Store.open(url)
+    with pytest.raises(StoreError, match="another coordinator uses"):
+        await first.write(put("too late"))
+    with pytest.raises(StoreError, match="another coordinator uses"):
+        await first.ping()
+    await second.close()
+    await first.write(put("owner again"))
+    assert await keys(first) == {"first", "owner again"}
+    await first.close()
 
 
 async def test_ping(store: Store) -> None:

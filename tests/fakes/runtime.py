@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
-from agent.core.faults import EngineUnreachable, RuntimeFault
+from agent.core.faults import EngineUnreachable, RuntimeFault, Unanswered
 from agent.core.observe import Observed
 from agent.runtime.base import EngineEvent, EngineFacts
 from shared.spec import reason
@@ -70,6 +70,8 @@ class FakeRuntime:
         self.volumes: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self.gates: dict[str, asyncio.Event] = {}
+        self.bare: set[str] = set()
+        """Instances that the engine lists but does not inspect: the call hangs."""
         self.down = False
         self.closed = False
         self._faults: dict[str, list[Exception]] = defaultdict(list)
@@ -99,6 +101,10 @@ class FakeRuntime:
         assert container.running, f"{instance_id} does not run"
         self._end(container, exit_code, out_of_memory=out_of_memory)
 
+    def stir(self, instance_id: str) -> None:
+        """An event about it, whatever happened."""
+        self._tell(instance_id)
+
     def vanish(self, instance_id: str) -> None:
         """Somebody removes the engine container, without asking the agent."""
         container = self.of(instance_id)
@@ -126,11 +132,13 @@ class FakeRuntime:
 
     async def observe(self) -> list[Observed]:
         await self._enter("observe", "")
-        return [container.observed for container in self.containers.values()]
+        return [self._listed(container.observed) for container in self.containers.values()]
 
     async def inspect(self, engine_id: str) -> Observed | None:
         await self._enter("inspect", self._subject(engine_id))
         container = self.containers.get(engine_id)
+        if container is not None and container.assignment.instance_id in self.bare:
+            raise Unanswered(30)
         return container.observed if container else None
 
     async def events(self) -> AsyncGenerator[EngineEvent, None]:
@@ -259,6 +267,11 @@ class FakeRuntime:
             if self._faults.get(key):
                 raise self._faults[key].pop(0)
         await asyncio.sleep(0)  # every real call lets others run
+
+    def _listed(self, seen: Observed) -> Observed:
+        if seen.instance_id not in self.bare:
+            return seen
+        return Observed(seen.engine_id, seen.instance_id, seen.spec_hash, seen.state, image_id=seen.image_id)
 
     def _subject(self, engine_id: str) -> str:
         container = self.containers.get(engine_id)

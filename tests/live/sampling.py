@@ -11,7 +11,7 @@ from agent.runtime.docker import DockerRuntime
 
 
 async def main(docker_host: str, node_id: str) -> None:
-    runtime = DockerRuntime(docker_host, node_id, "10.0.0.1")
+    runtime = DockerRuntime(docker_host, node_id, lambda: "10.0.0.1")
     observed = await runtime.observe()
     await runtime.close()
     sampler = InstanceSampler()

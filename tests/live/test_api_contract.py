@@ -11,10 +11,9 @@ from tests.hosts import images
 from tests.hosts.api import Api
 from tests.hosts.stack import Stack
 from tests.live import waiting
-from tests.live.conftest import on_every_database
 from tests.live.declared import plain
 
-pytestmark = [pytest.mark.live, on_every_database]
+pytestmark = pytest.mark.live
 
 # What is wrong with an otherwise good container.create; what the message must say of it.
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -198,7 +197,7 @@ def test_two_users_at_once_make_one_container_of_a_name(stack: Stack, good: dict
 
 
 def test_stats_and_usage_come_from_the_nodes(stack: Stack) -> None:
-    busy = ["sh", "-c", "while :; do :; done"]
+    busy = ["sh", "-c", "trap 'exit 0' TERM; while :; do :; done"]
     container = stack.api.create("busy", images.BUSYBOX, 2, **plain(command=busy, resources={"cpuLimit": "200m"}))
     waiting.running(stack, container.id, 2)
     series = waiting.until(

@@ -60,7 +60,7 @@ async def bench(host: Host, shelf: Shelf) -> AsyncIterator[Bench]:
     witness = host.docker()
     if any(shelf.pullable in image.tags for image in witness.images.list()):
         witness.images.remove(shelf.pullable)
-    runtime = DockerRuntime(host.docker_url, "node_contract", "10.0.0.1")
+    runtime = DockerRuntime(host.docker_url, "node_contract", lambda: "10.0.0.1")
     secrets = InstanceSecrets(username="sailor", password=PASSWORD)
     bench = Bench(runtime, images.BUSYBOX, shelf.pullable, shelf.absent, secrets)
     yield bench

@@ -87,19 +87,20 @@ def test_a_data_directory_in_use(stack: Stack, second: Callable[..., Coordinator
     assert stack.api.health()["status"] == "ok"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("ARGOSY_BIND", "nowhere"),
-        ("ARGOSY_BIND", "127.0.0.1:99999"),
-        ("ARGOSY_LOG_LEVEL", "loud"),
-        ("ARGOSY_DATABASE_URL", "mysql://x"),
-        ("ARGOSY_DATA_DIR", "/proc/nothing"),
-    ],
-)
-def test_a_setting_that_cannot_be(second: Callable[..., Coordinator], name: str, value: str) -> None:
-    line = one_line(second(**{name: value}))
-    assert name in line or value in line
+IMPOSSIBLE = [
+    ("ARGOSY_BIND", "nowhere"),
+    ("ARGOSY_BIND", "127.0.0.1:99999"),
+    ("ARGOSY_LOG_LEVEL", "loud"),
+    ("ARGOSY_DATABASE_URL", "mysql://x"),
+    ("ARGOSY_DATA_DIR", "/proc/nothing"),
+]
+
+
+def test_settings_that_cannot_be(second: Callable[..., Coordinator]) -> None:
+    started = [(name, value, second(**{name: value})) for name, value in IMPOSSIBLE]
+    for name, value, program in started:
+        line = one_line(program)
+        assert name in line or value in line
 
 
 def test_sigterm_ends_every_program_in_time_whatever_is_going_on(stack: Stack) -> None:

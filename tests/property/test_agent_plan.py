@@ -3,6 +3,7 @@
 import itertools
 import random
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from agent.core.actions import Remove, RemoveVolume, Stop
 from agent.core.faults import RuntimeFault
 from agent.core.history import FRESH, History, resumed
-from agent.core.observe import Observed
+from agent.core.observe import EngineState, Observed
 from agent.core.plan import Desired, Plan, diff
 from agent.core.status import derive
 from shared.spec.instance import TERMINAL, Assignment, Goal, InstanceSpec, Phase, may_write, supersedes
@@ -38,9 +39,15 @@ def assignment_for(draw: st.DrawFn, name: str) -> Assignment:
     return Assignment(name, "con", "web", 0, 1, "hash", goal=goal, spec=spec, remove_volumes=volumes)
 
 
+def _seen(state: EngineState, started_at: float | None, **fields: Any) -> Observed:
+    """Properly looked at: what was ever started has a start time."""
+    started = NOW - 100 if state in ("running", "exited") and started_at is None else started_at
+    return Observed(state=state, started_at=started, **fields)
+
+
 def observed_for(name: str) -> st.SearchStrategy[Observed]:
     return st.builds(
-        Observed,
+        _seen,
         engine_id=st.sampled_from([f"{name}/a", f"{name}/b"]),
         instance_id=st.just(name),
         spec_hash=st.just("hash"),

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from typing import Literal
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.kit.seal import SealingKey, SigningKey
 from shared.wire import codec, frames
-from shared.wire.closing import CloseReason, by_code
+from shared.wire.closing import CloseReason, by_code, by_transport
 from shared.wire.frames import AgentFrame, HubFrame
 from shared.wire.join import new_token
 from shared.wire.session import HANDSHAKE_SECONDS, AgentIdentity, Enrolled, Ready, Stage
@@ -84,6 +86,45 @@ def test_a_coordinator_with_another_key_learns_nothing() -> None:
         pair.exchange()
         assert pair.closed().reason is CloseReason.UNTRUSTED_HUB
         assert len(pair.sent_to_hub) == 1, "only open was said, which says nothing about the node"
+
+
+NEVER = [reason for reason in CloseReason if reason.retry == "never"]
+
+
+@pytest.mark.parametrize("reason", NEVER)
+def test_an_end_for_good_is_believed_only_of_the_coordinator_itself(reason: CloseReason) -> None:
+    """Whoever answers the dial can say anything; what he says must not end a node for good."""
+    assert by_transport(reason.code) is CloseReason.UNTRUSTED_HUB
+    goaway = codec.encode(frames.HubGoaway(reason.code, "go"))
+    for pair in (enrolled_pair(), joining_pair()):
+        pair.deliver_to_agent(goaway)
+        assert pair.closed().reason is CloseReason.UNTRUSTED_HUB
+    for pair in (enrolled_pair(), joining_pair()):
+        pair.deliver_to_hub(pair.to_hub.pop(0))
+        pair.deliver_to_agent(pair.to_agent.pop(0))
+        pair.deliver_to_agent(goaway)
+        assert pair.closed().reason is reason, "after the challenge it was the coordinator"
+
+
+def test_a_forged_challenge_proves_nothing() -> None:
+    pair = enrolled_pair()
+    other = Pair(FakeHub(), agent_of(identity()))
+    other.deliver_to_hub(other.to_hub.pop(0))
+    pair.deliver_to_agent(other.to_agent.pop(0))
+    assert pair.closed().reason is CloseReason.UNTRUSTED_HUB
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [(["logs", "later"], ["logs"]), ([], [])])
+def test_ready_answers_with_what_both_can(offered: list[str], chosen: list[str]) -> None:
+    pair = enrolled_pair()
+    pair.deliver_to_hub(pair.to_hub.pop(0))
+    pair.deliver_to_agent(pair.to_agent.pop(0))
+    hello = codec.decode_from_agent(pair.to_hub.pop(0))
+    assert isinstance(hello, frames.AgentHello)
+    pair.deliver_to_hub(codec.encode(msgspec.structs.replace(hello, capabilities=offered)))
+    ready = codec.decode_from_hub(pair.to_agent.pop(0))
+    assert isinstance(ready, frames.HubReady)
+    assert ready.capabilities == chosen
 
 
 def test_a_relayed_challenge_does_not_verify() -> None:

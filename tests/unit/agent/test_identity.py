@@ -107,9 +107,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         identity.advance(9)
     monkeypatch.undo()
     assert (tmp_path / "identity.json").read_bytes() == before
-    assert identity.current.epoch == 0, "what is not on disk is not so"
-    identity.advance(9)
-    assert IdentityFile.open(tmp_path, None).current.epoch == 9
+    assert identity.current.epoch == 9, (
+        "an older coordinator is turned away all the same, for as long as this agent lives"
+    )
+    identity.advance(10)
+    assert IdentityFile.open(tmp_path, None).current.epoch == 10, "and the next session's epoch is written again"
 
 
 # Secrets ---------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The journal: what it took it gives back, to this agent or the next, and what it cannot read it keeps."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent.core.history import History
+from agent.journal import journal as journal_module
+from agent.journal.ballast import BALLAST_BYTES
 from agent.journal.journal import Journal, JournalError, JournalState
 from shared.spec.container import EnvVar, HealthCheck
 from shared.spec.instance import Assignment, InstanceSpec, Phase
@@ -66,9 +69,8 @@ def test_everything_comes_back(journal: Journal, path: Path) -> None:
     journal.save_delta(6, {"c": assignment("c")}, ["a"])
     journal.save_history({"b": record(), "x": record()})
     journal.save_history({"x": None})
-    journal.save_epoch(9)
     journal.save_boot("boot")
-    expected = JournalState({"b": assignment("b"), "c": assignment("c")}, 6, {"b": record()}, 9, "boot")
+    expected = JournalState({"b": assignment("b"), "c": assignment("c")}, 6, {"b": record()}, "boot")
     assert reopened(path) == expected
 
 
@@ -126,6 +128,48 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
     with pytest.raises(JournalError, match="cannot open the journal"):
         Journal(tmp_path)
     assert tmp_path.is_dir(), "not moved aside: nothing is wrong with what it holds"
+
+
+def test_a_full_disk_is_opened_in_the_room_of_the_ballast(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(path)
+    journal.save_set(5, {"a": assignment("a")})
+    journal.close()
+    ballast = path.with_name("ballast")
+    assert ballast.stat().st_size == BALLAST_BYTES
+    opened = journal_module._open
+
+    def full(where: Path) -> tuple[sqlite3.Connection, JournalState]:
+        if ballast.exists():
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return opened(where)
+
+    monkeypatch.setattr(journal_module, "_open", full)
+    with closing(Journal(path)) as again:
+        assert list(again.load().assignments) == ["a"]
+        assert not ballast.exists(), "the room is left to the journal"
+        again.save_set(6, {})
+        assert ballast.stat().st_size == BALLAST_BYTES, "there is room again"
+
+
+def test_a_disk_that_is_full_after_all_is_one_clear_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(where: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal_module, "_open", full)
+    for _ in range(2):
+        with pytest.raises(JournalError, match="No space left"):
+            Journal(path)
+
+
+def test_no_ballast_is_taken_of_a_disk_that_has_no_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = os.statvfs(path.parent)
+    scarce = os.statvfs_result((*disk[:4], 1, *disk[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: scarce)
+    with closing(Journal(path)) as journal:
+        journal.save_set(5, {})
+    assert not path.with_name("ballast").exists()
 
 
 def test_a_disk_that_takes_nothing_is_an_error_and_changes_nothing(journal: Journal, path: Path) -> None:

@@ -1,10 +1,27 @@
 """The node's owner has the last word."""
 
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from posixpath import normpath
+
 import pytest
 
-from agent.core.policy import Policy, parse, refusal, registry_of
+from agent.core.policy import Policy, RefusedByPolicy, admit, parse, registry_of
+from agent.daemon import _elsewhere
 from shared.spec.container import Security
 from shared.spec.instance import InstanceSpec, InstanceVolume
+
+Real = Callable[[str], str]
+
+
+def refusal(policy: Policy, spec: InstanceSpec, real: Real = normpath) -> str | None:
+    try:
+        admit(policy, spec, real)
+    except RefusedByPolicy as refused:
+        return str(refused)
+    return None
 
 
 def mounting(path: str) -> InstanceSpec:
@@ -12,7 +29,7 @@ def mounting(path: str) -> InstanceSpec:
 
 
 def test_what_stays_inside_is_never_refused() -> None:
-    spec = InstanceSpec("nginx:1", volumes=[InstanceVolume("argosy-data", "/data")])
+    spec = InstanceSpec("nginx:1", volumes=[InstanceVolume("argosy_data", "/data")])
     assert refusal(Policy(), spec) is None
 
 
@@ -65,6 +82,44 @@ def test_a_link_out_of_an_allowed_directory_is_seen_through() -> None:
     assert refusal(policy, mounting("/srv/data/escape"), lambda path: links.get(path, path)) is not None
 
 
+SEEN: Real = partial(os.path.realpath, strict=True)
+
+
+def test_what_was_judged_is_what_is_mounted(tmp_path: Path) -> None:
+    (tmp_path / "allowed" / "inside").mkdir(parents=True)
+    (tmp_path / "allowed" / "link").symlink_to("inside")
+    (tmp_path / "allowed" / "escape").symlink_to("/etc")
+    policy = Policy(allow_host_paths=["/not/there", str(tmp_path / "allowed")])
+    admitted = admit(policy, mounting(str(tmp_path / "allowed" / "link")), SEEN)
+    assert [volume.source for volume in admitted.volumes] == [str(tmp_path / "allowed" / "inside")]
+    assert refusal(policy, mounting(str(tmp_path / "allowed" / "escape")), SEEN) is not None
+
+
+def test_what_cannot_be_seen_is_refused(tmp_path: Path) -> None:
+    """What the agent takes for a missing file may be one it may not look at, and a link."""
+    policy = Policy(allow_host_paths=[str(tmp_path)])
+    why = refusal(policy, mounting(str(tmp_path / "hidden" / "link")), SEEN)
+    assert why is not None
+    assert "No such file" in why
+
+    def closed(path: str) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    why = refusal(Policy(allow_host_paths=["/"]), mounting("/home/me/link"), closed)
+    assert why is not None
+    assert "Permission denied" in why
+
+
+def test_no_host_path_of_an_engine_elsewhere() -> None:
+    assert refusal(Policy(allow_host_paths=["/"]), mounting("/srv"), _elsewhere) is not None
+
+
+@pytest.mark.parametrize("source", ["postgres-data", "ARGOSY_x", "x_argosy_y", ""])
+def test_other_volumes_of_the_engine_are_nobody_elses_business(source: str) -> None:
+    everything = Policy(allow_host_paths=["/"], allow_privileged=True)
+    assert refusal(everything, InstanceSpec("nginx:1", volumes=[InstanceVolume(source, "/data")])) is not None
+
+
 @pytest.mark.parametrize(
     ("image", "registry"),
     [
@@ -72,6 +127,7 @@ def test_a_link_out_of_an_allowed_directory_is_seen_through() -> None:
         ("team/nginx:1", "docker.io"),
         ("reg.example/x", "reg.example"),
         ("localhost/x", "localhost"),
+        ("Registry/x", "Registry"),
         ("localhost:5000/x@sha256:00", "localhost:5000"),
         ("nginx:5000", "docker.io"),
     ],

@@ -51,6 +51,17 @@ def test_looks_cover_the_events_that_came_before_them() -> None:
     assert not view.looked_since("a", late)
 
 
+def test_a_mere_listing_takes_nothing_away_from_what_is_known() -> None:
+    view = View()
+    known = Observed("engine_a", "a", "hash", "running", started_at=5.0, pid=7)
+    view.offer_all([known], view.tick())
+    view.offer_all([seen("a")], view.tick())
+    assert view.observed["a"] == known
+    for other in (seen("a", "exited"), seen("a", "running", "engine_new")):
+        view.offer_all([other], view.tick())
+        assert view.observed["a"] == other, "another state, or another engine container, is news"
+
+
 def test_of_two_engine_containers_of_one_instance_the_more_alive_counts() -> None:
     for items in (
         [seen("a", "exited", "1"), seen("a", "running", "2")],

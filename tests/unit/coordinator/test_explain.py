@@ -164,6 +164,11 @@ def test_stopped_only_when_everything_has() -> None:
     assert "1 is on a node that is not heard of" in lost.reason.message
 
 
+def test_what_is_scaled_to_nothing_is_stopped() -> None:
+    status = container_status(Overview(container(), ever_healthy=True), NOW)
+    assert (status.word, status.reason) == ("stopped", Reason(STOPPED, "scaled to 0"))
+
+
 def test_deleting_says_what_is_left() -> None:
     going = replace(steady(3, 2)[0], goal="remove")
     status = container_status(Overview(container(going, desired="removed")), NOW)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from coordinator.core.orchestrate import orchestrate
 from coordinator.core.rollout import Rollout, RolloutView, Step, cancel, deployment_status, dump, load, step
 from coordinator.core.slots import Command, ContainerView, CreateInstance, InstanceView, Retire, Target
@@ -37,8 +39,8 @@ class Story:
         old = steady(self.previous.revision, self.replicas) if self.previous is not None else ()
         self.world = World(ContainerView(replicas=self.replicas, target=self.release, instances=old))
 
-    def look(self, newer: int | None = None) -> Step:
-        view = RolloutView(self.world.view, self.world.deployment_id, self.release, self.previous, newer)
+    def look(self) -> Step:
+        view = RolloutView(self.world.view, self.world.deployment_id, self.release, self.previous)
         taken = step(load(dump(self.rollout)), view, self.world.now)
         self.rollout = taken.rollout
         self.said += taken.messages
@@ -382,16 +384,6 @@ def test_a_refusing_node_is_avoided_for_one_backoff_and_then_asked_again() -> No
     assert again == CreateInstance(slot=0, revision=5, failures=1)
 
 
-def test_a_newer_deployment_supersedes() -> None:
-    story = Story()
-    story.look()
-    taken = story.look(newer=6)
-    assert taken.rollout.stage == "superseded"
-    assert deployment_status(taken.rollout) == "cancelled"
-    assert taken.rollout.error == "superseded by revision 6"
-    assert taken.plan.commands == ()
-
-
 def test_what_was_superseded_halfway_leaves_the_serving_instance_in_place() -> None:
     story = Story()
     story.look()
@@ -440,6 +432,26 @@ def test_a_stopped_container_pauses_its_deployment() -> None:
     assert story.look().rollout.stage == "rolling"
     story.until("complete")
     assert all(each.ready for each in story.world.instances if each.phase is not Phase.REMOVED)
+
+
+@pytest.mark.parametrize("previous", [OLD, None])
+def test_a_paused_deployment_that_is_cancelled_ends_at_once(previous: Target | None) -> None:
+    story = Story(previous=previous)
+    story.look()
+    story.world.view = replace(story.world.view, desired="stopped")
+    assert story.look().rollout.stage == "paused"
+    story.rollout = cancel(story.rollout)
+    taken = story.look()
+    assert taken.rollout.stage == "cancelled"
+    assert taken.target.revision == (previous or NEW).revision
+    assert taken.rollout.reverting is (previous is not None)
+
+
+def test_what_has_no_instances_claims_no_health() -> None:
+    story = Story(replicas=0, previous=None)
+    story.until("complete")
+    assert not any("healthy" in message for message in story.said if "no instances" not in message)
+    assert any("no instances" in message for message in story.said)
 
 
 def test_removing_the_container_ends_its_deployment() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from coordinator.control import samples as module
-from coordinator.control.samples import FORGOTTEN_AFTER, LONGEST, SHORTEST, Samples
+from coordinator.control.samples import FORGOTTEN_AFTER, LONGEST, MOST_PER_NODE, SHORTEST, Samples
 from shared.spec.node import HostSample, InstanceSample
 
 
@@ -68,11 +68,23 @@ def test_what_is_silent_for_long_is_forgotten() -> None:
     assert len(samples.of_node("node_b")) == 2
 
 
-def test_a_node_that_left_is_forgotten_at_once() -> None:
+def test_a_node_that_invents_instances_fills_its_own_share_only() -> None:
     samples = Samples()
-    samples.add("node_a", host(1.0), [reading("inst_1", 1.0)], 1.0)
-    samples.add("node_b", host(1.0), [reading("inst_2", 1.0)], 1.0)
-    samples.forget_node("node_a")
-    assert samples.of_node("node_a") == []
-    assert samples.of_instance("node_a", "inst_1") == []
-    assert len(samples.of_instance("node_b", "inst_2")) == 1
+    samples.add("node_b", host(1.0), [reading("inst_b", 1.0)], 1.0)
+    invented = [reading(f"inst_{number}", 1.0) for number in range(MOST_PER_NODE + 5)]
+    samples.add("node_a", host(1.0), invented, 1.0)
+    kept = [one.instance_id for one in invented if samples.of_instance("node_a", one.instance_id)]
+    assert kept == [f"inst_{number}" for number in range(MOST_PER_NODE)]
+    samples.add("node_a", host(2.0), [reading("inst_0", 2.0), reading("inst_new", 2.0)], 2.0)
+    assert len(samples.of_instance("node_a", "inst_0")) == 2
+    assert samples.of_instance("node_a", "inst_new") == []
+    assert len(samples.of_instance("node_b", "inst_b")) == 1
+
+
+def test_there_is_room_again_once_others_were_silent_for_long() -> None:
+    samples = Samples()
+    samples.add("node_a", host(1.0), [reading(f"inst_{number}", 1.0) for number in range(MOST_PER_NODE)], 1.0)
+    later = FORGOTTEN_AFTER + 2.0
+    samples.add("node_a", host(later), [], later)
+    samples.add("node_a", host(later), [reading("inst_new", later)], later)
+    assert samples.of_instance("node_a", "inst_new") == [reading("inst_new", later)]

@@ -3,116 +3,18 @@
 No loop and no agent runs here: what is declared stays `pending`, which is just what these tests look at.
 """
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from coordinator.control.leases import LeaseBook
-from coordinator.control.samples import Samples
-from coordinator.doors.application import make_app
-from coordinator.logs.broker import LogBroker
-from coordinator.procedures import bearer
 from coordinator.procedures.bootstrap import TOKEN_FILE, first_start
-from coordinator.procedures.context import Services
 from coordinator.procedures.table import TABLE
-from coordinator.store import containers, organizations, users
-from coordinator.store.database import Store, Tx
-from coordinator.store.organizations import MembershipRecord
-from coordinator.store.users import ApiTokenRecord, UserRecord
+from coordinator.store import containers, organizations
 from coordinator.store.vault import Vault
-from shared.kit.clock import SystemClock
-from shared.kit.ids import new_id
-from shared.kit.seal import SigningKey
-
-
-@dataclass
-class Api:
-    """A caller with a token; `as_user` makes another one, with a role in the first organisation or none."""
-
-    client: httpx.AsyncClient
-    store: Store
-    token: str
-
-    async def call(self, procedure: str, /, expect: int = 200, *, method: str = "POST", **data: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        if method == "GET":
-            response = await self.client.get(f"/api/{procedure}", params=data, headers=headers)
-        else:
-            response = await self.client.request(method, f"/api/{procedure}", json=data, headers=headers)
-        assert response.status_code == expect, response.text
-        if response.status_code == 204:
-            return None
-        body = response.json()
-        return body["result"]["data"] if response.status_code < 400 else body["error"]
-
-    async def as_user(self, email: str, role: str | None = None, organization_id: str = "") -> "Api":
-        secret = bearer.new_secret()
-
-        async def unit(tx: Tx) -> None:
-            user = UserRecord(id=new_id("user"), email=email, name=email, created_at=tx.now)
-            await users.insert(tx, user)
-            token = ApiTokenRecord(
-                id=new_id("tok"),
-                user_id=user.id,
-                name="test",
-                hash=bearer.hash_secret(secret),
-                prefix="",
-                created_at=tx.now,
-            )
-            await users.insert_token(tx, token)
-            if role:
-                record = MembershipRecord(organization_id=organization_id, user_id=user.id, role=role, joined_at=tx.now)
-                await organizations.join(tx, record)
-
-        await self.store.write(unit)
-        return Api(self.client, self.store, secret)
-
-
-@dataclass
-class Home:
-    organization_id: str
-    project_id: str
-    cluster_id: str
-
-
-@pytest.fixture
-async def api(store: Store, tmp_path: Path) -> AsyncIterator[Api]:
-    clock = SystemClock()
-    vault = Vault(b"k" * 32)
-    services = Services(
-        store=store,
-        vault=vault,
-        clock=clock,
-        leases=LeaseBook(),
-        samples=Samples(),
-        broker=LogBroker(clock),
-        url="http://coordinator.test",
-        hub_key=SigningKey.generate().public,
-    )
-    token = await first_start(store, vault, tmp_path)
-    assert token is not None
-    transport = httpx.ASGITransport(cast("Any", make_app(services)), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://coordinator.test") as client:
-        yield Api(client, store, token)
-
-
-@pytest.fixture
-async def home(api: Api) -> Home:
-    (organization,) = await api.call("organization.all", method="GET")
-    (project,) = await api.call("project.all", method="GET", organizationId=organization["id"])
-    (cluster,) = await api.call("cluster.all", method="GET", organizationId=organization["id"])
-    return Home(organization["id"], project["id"], cluster["id"])
-
-
-async def make(api: Api, home: Home, *, name: str = "web", expect: int = 201, **fields: Any) -> Any:
-    declared = {"image": "web:1", "projectId": home.project_id, "clusterId": home.cluster_id, "name": name, **fields}
-    return await api.call("container.create", expect, **declared)
+from tests.component.api.caller import Api, Home, make
 
 
 async def test_the_first_start_leaves_somewhere_to_deploy_to_and_a_token_only_its_owner_reads(
