@@ -113,15 +113,15 @@ class DockerRuntime:
         config = engine_config(assignment, secrets, self._node_id, self._log_driver or "")
         async with self._api.ask("create", CALL_SECONDS) as docker:
             for name in (*names(assignment), None):
-                # Asked each time: an earlier call whose answer was lost may have made it, even a moment ago.
-                existing = await self._of_instance(docker, assignment.instance_id)
-                if existing is not None:
-                    return existing
                 try:
                     return str((await docker.containers.create(config, name=name)).id)
                 except DockerError as error:
                     if error.status != 409 or name is None:
                         raise
+                # The name is taken: by an earlier call whose answer was lost, even a moment ago, or by somebody else's.
+                existing = await self._of_instance(docker, assignment.instance_id)
+                if existing is not None:
+                    return existing
         raise AssertionError("without a name there is no conflict")
 
     async def start(self, engine_id: str) -> None:

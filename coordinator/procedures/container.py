@@ -107,13 +107,6 @@ async def list_containers(context: Context, data: ListContainers) -> list[Contai
     return [row for row in listed if data.status in (None, row.status)]
 
 
-@procedure("container.one", "GET", "viewer", scopes.container, rest="/containers/{containerId}")
-async def one(context: Context, data: ContainerId) -> ContainerDetail:
-    """A container: its declaration, what is in force, and every instance with the reason for anything not as desired."""
-    async with context.services.store.read() as conn:
-        return await detail(conn, context.record, context.now())
-
-
 @procedure("container.create", "POST", "deploy", _project_and_cluster, created=True, rest="/containers")
 async def create(context: Context, data: CreateContainer) -> ContainerDetail:
     """Declare a container and start its first deployment."""

@@ -1,26 +1,40 @@
-"""A container's history and its metrics."""
+"""A container as it is, its history and its metrics."""
 
+import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 from msgspec import Meta
 
+from coordinator.core.explain import ContainerStatus
 from coordinator.errors import BadRequest, NotFound
 from coordinator.procedures import paging, scopes
 from coordinator.procedures.container_actions import DeploymentId
 from coordinator.procedures.container_views import (
+    ContainerDetail,
     DeploymentView,
     ReleaseView,
     deployment_view,
     deployment_views,
+    detail,
     release_view,
 )
 from coordinator.procedures.context import Context
 from coordinator.procedures.inputs import Id, Page, View
 from coordinator.procedures.table import procedure
-from coordinator.store import deployments, instances, releases
+from coordinator.store import containers, deployments, instances, releases
+from coordinator.store.changes import Subscription
 from shared.kit.clock import iso
 from shared.spec.container import Part
 from shared.spec.node import InstanceSample
+
+
+class ReadContainer(Part, frozen=True):
+    """`waitFor`: answer once the container has this status, or after `timeout` seconds with whatever it has by then."""
+
+    container_id: Id
+    wait_for: ContainerStatus | None = None
+    timeout: Annotated[int, Meta(ge=1, le=300)] = 30
 
 
 class History(Page, frozen=True, kw_only=True):
@@ -51,6 +65,38 @@ class InstanceSeries(View, frozen=True):
     instance_id: str
     node_id: str
     samples: list[Reading]
+
+
+@procedure("container.one", "GET", "viewer", scopes.container, rest="/containers/{containerId}")
+async def one(context: Context, data: ReadContainer) -> ContainerDetail:
+    """A container: its declaration, what is in force, and every instance with the reason for anything not as desired. With
+    `waitFor` a deploy script needs no polling."""
+    if data.wait_for is None:
+        return await _read(context, data.container_id)
+    changes = context.services.store.changes.subscribe("container", "deployment", "instance", "node")
+    try:
+        until = asyncio.get_running_loop().time() + data.timeout
+        while True:
+            found = await _read(context, data.container_id)
+            left = until - asyncio.get_running_loop().time()
+            if found.status == data.wait_for or left <= 0:
+                return found
+            await _concerning(changes, data.container_id, left)
+    finally:
+        changes.close()
+
+
+async def _read(context: Context, container_id: str) -> ContainerDetail:
+    async with context.services.store.read() as conn:
+        return await detail(conn, await containers.get(conn, container_id) or context.record, context.now())
+
+
+async def _concerning(changes: Subscription, container_id: str, seconds: float) -> None:
+    """Until something about the container, or about any node, has changed."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not any(kind == "node" or key == container_id for kind, key in await changes.take()):
+                pass
 
 
 @procedure("container.releases", "GET", "viewer", scopes.container, rest="/containers/{containerId}/releases")

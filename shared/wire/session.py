@@ -228,17 +228,16 @@ class AgentSession(_Session[AgentFrame]):
     def _greet(self, node_id: str) -> None:
         sealing_key = self._identity.sealing.public
         signature = self._identity.signing.sign(_hello_bytes(self._transcript, node_id, sealing_key, self.epoch))
-        holding = self._holding
         self._outgoing.append(
             frames.AgentHello(
                 node_id=node_id,
                 sealing_key=sealing_key,
                 signature=signature,
                 epoch=self.epoch,
-                facts=holding.facts,
-                sequence=holding.sequence,
+                facts=self._holding.facts,
+                sequence=self._holding.sequence,
                 capabilities=list(frames.CAPABILITIES),
-                held=holding.held,
+                held=self._holding.held,
             )
         )
         self.stage = Stage.GREETED
@@ -262,8 +261,7 @@ class AgentSession(_Session[AgentFrame]):
     def _gone(self, frame: frames.HubGoaway) -> Closed:
         """An end for good is believed only of a coordinator that proved itself: the sealing key is kept once it has."""
         self.stage = Stage.CLOSED
-        judge = by_code if self._hub_sealing_key else by_transport
-        reason = judge(frame.code) or CloseReason.GOING_AWAY
+        reason = (by_code if self._hub_sealing_key else by_transport)(frame.code) or CloseReason.GOING_AWAY
         return Closed(reason, frame.message, local=False, retry_after=frame.retry_after_ms / 1000)
 
 

@@ -218,6 +218,7 @@ async def test_a_close_code_alone_ends_no_agent_for_good(tmp_path: Path, reason:
         identity = await world.enrol()
         port = next(iter(server.sockets)).getsockname()[1]
         dialer = Dialer(f"ws://127.0.0.1:{port}/agent/v1", Backoff(base=0.001, ceiling=0.002))
+        await asyncio.to_thread((tmp_path / "other").mkdir)
         joining = await asyncio.to_thread(IdentityFile.open, tmp_path / "other", world.hub.token())
         for trying in (Link(dialer, identity, world.node, CLOCK).run(), enrol(dialer, joining, FACTS, CLOCK)):
             running = asyncio.create_task(trying)

@@ -11,7 +11,7 @@ from agent.core.health import HealthState
 from agent.core.observe import Observed
 from agent.probes.failure import ProbeFailed
 from agent.probes.http import probe_http
-from agent.probes.prober import Prober
+from agent.probes.prober import PROBES_AT_ONCE, Prober
 from agent.probes.targets import Target, targets
 from agent.probes.tcp import probe_tcp
 from shared.kit.clock import SystemClock
@@ -262,6 +262,22 @@ async def test_exec_that_hangs(senses: Senses, runtime: FakeRuntime) -> None:
     state = await senses.until(lambda state: state.health == "unhealthy")
     assert state.last_error == "the command did not end in 1 s"
     runtime.gates["execute"].set()
+
+
+async def test_checks_that_hang_keep_no_other_from_being_asked(
+    senses: Senses, runtime: FakeRuntime, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.probes.prober.SLOT_SECONDS", 0.05)
+    runtime.gates["execute"] = asyncio.Event()
+    hanging = spec(health_check=HealthCheck(type="exec", command=["check"], timeout=60))
+    for number in range(PROBES_AT_ONCE):
+        name = f"hanging_{number}"
+        senses.prober.watch(Assignment(name, "con_2", "web", number, 1, "00ff", spec=hanging), local())
+    async with asyncio.timeout(10):
+        while runtime.count("execute") < PROBES_AT_ONCE:
+            await asyncio.sleep(0.001)
+    senses.watch(HealthCheck(type="tcp", port=web.port), local())
+    await senses.until(lambda state: state.health == "healthy")
 
 
 async def test_a_new_start_begins_anew_and_the_same_goes_on(senses: Senses, web: Web) -> None:

@@ -94,6 +94,19 @@ async def test_an_engine_that_hangs_does_not_keep_the_node_away(monkeypatch: pyt
     assert "no answer" in facts.engine.reason.message
 
 
+async def test_an_address_that_was_not_known_at_the_start_is_found_later() -> None:
+    found = ["", "192.0.2.7", ""]
+    survey = Survey(FakeRuntime(), SystemClock(), "", {}, lambda: found.pop(0) if found else "")
+    assert (await survey.first_look()).address == ""
+    async with surveying(survey) as told:
+        await told.next_of(MetricsSample)
+        survey.measure_now()
+        assert (await told.next_of(NodeStatus)).facts.address == "192.0.2.7"
+        survey.measure_now()
+        await told.next_of(MetricsSample)
+        assert survey.address == "192.0.2.7", "nothing found takes nothing away"
+
+
 async def test_measures_come_at_once_to_who_begins_to_listen() -> None:
     survey = Survey(FakeRuntime(), SystemClock(), "", {})
     await survey.first_look()

@@ -285,7 +285,9 @@ def test_an_agent_that_lost_its_records_restarts_nothing_that_runs(world: Model)
         name: msgspec.structs.replace(assignment, goal="run", spec=InstanceSpec("busybox"))
         for name, assignment in world.assignments.items()
     }
-    world.observed = {name: replace(seen, state="running") for name, seen in world.observed.items()}
+    world.observed = {
+        name: replace(seen, state="running", started_at=NOW - 50) for name, seen in world.observed.items()
+    }
     plan = look(world)
     assert not {action.instance_id for action in plan.actions} & set(world.observed)
     for name in set(world.assignments) & set(world.observed):

@@ -1,5 +1,6 @@
 """Containers over the API: sizes, releases to return to, and what goes with an environment."""
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -171,3 +172,20 @@ async def test_readings_are_found_whatever_the_nodes_clock_says(api: Api, home: 
         api.services.samples.add(node_id, host, [sample], now=at)
     (series,) = await api.call("container.stats", method="GET", containerId=made["id"], range=60)
     assert len(series["samples"]) == 2
+
+
+async def test_waiting_for_a_status_answers_when_it_comes_and_not_before(api: Api, home: Home) -> None:
+    made = await make(api, home)
+    waiting = asyncio.create_task(api.call("container.one", containerId=made["id"], waitFor="deleting", timeout=60))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await api.call("container.remove", 204, method="DELETE", containerId=made["id"])
+    assert (await waiting)["status"] == "deleting"
+
+
+async def test_waiting_in_vain_tells_what_is(api: Api, home: Home) -> None:
+    made = await make(api, home)
+    answer = await api.call("container.one", containerId=made["id"], waitFor="running", timeout=1)
+    assert answer["status"] == "creating"
+    error = await api.call("container.one", 400, containerId=made["id"], waitFor="flying")
+    assert error["message"].startswith("waitFor:")

@@ -207,3 +207,17 @@ def test_host_sample() -> None:
     assert 0 <= sample.cpu <= (os.cpu_count() or 1)
     assert 0 < sample.memory_used < sample.memory_total
     assert sample.disk_free > 0
+
+
+def test_a_start_of_the_machine_is_marked_by_its_first_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = tmp_path / "stat"
+    monkeypatch.setattr(facts, "_FIRST_PROCESS", stat)
+    fields = " ".join(str(number) for number in range(3, 53))
+    stat.write_text(f"1 (odd) name) {fields}\n")
+    mark = facts.boot_mark()
+    assert mark.endswith("/22")
+    assert mark == facts.boot_mark()
+    stat.write_text(f"1 (init) {fields}\n".replace(" 22 ", " 23 "))
+    assert facts.boot_mark() != mark
+    stat.unlink()
+    assert facts.boot_mark().endswith("/")

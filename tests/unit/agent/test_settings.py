@@ -113,7 +113,9 @@ def test_a_bad_value_is_refused_by_name(option: str, value: str, why: str) -> No
         assert why in message
 
 
-@pytest.mark.parametrize("label", ["zone", "=x", "argosy.node=1", "a b=c", "a=" + "x" * 300, "zo\nne=x"])
+@pytest.mark.parametrize(
+    "label", ["zone", "=x", "argosy.node=1", " argosy.node=1", "a b=c", "a=" + "x" * 300, "zo\nne=x"]
+)
 def test_a_bad_label_is_refused(label: str) -> None:
     assert "--label (ARGOSY_LABELS)" in refusal("--coordinator", URL, "--label", label)
 
