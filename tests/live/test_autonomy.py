@@ -49,7 +49,7 @@ def test_a_crashed_instance_is_restarted_by_its_node_and_counted(stack: Stack) -
     assert len(before & witness.sole(stack, container.id, 3)) == 2
 
 
-@pytest.mark.parametrize("away", [30, pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize("away", [20, pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_while_the_coordinator_is_away_a_node_restarts_what_crashes(stack: Stack, away: int) -> None:
     container = stack.api.create("web", images.WEB_1, 3, **web())
     victim = waiting.running(stack, container.id, 3).instances[0]
