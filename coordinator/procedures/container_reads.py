@@ -28,6 +28,9 @@ from shared.kit.clock import iso
 from shared.spec.container import Part
 from shared.spec.node import InstanceSample
 
+_SETTLE_SECONDS = 0.03
+"""Between two looks for somebody who waits: what happens in a burst is looked at once, and not in the way of the burst."""
+
 
 class ReadContainer(Part, frozen=True):
     """`waitFor`: answer once the container has this status, or after `timeout` seconds with whatever it has by then."""
@@ -81,6 +84,7 @@ async def one(context: Context, data: ReadContainer) -> ContainerDetail:
             left = until - asyncio.get_running_loop().time()
             if found.status == data.wait_for or left <= 0:
                 return found
+            await asyncio.sleep(_SETTLE_SECONDS)
             await _concerning(changes, data.container_id, left)
     finally:
         changes.close()
