@@ -1,18 +1,19 @@
 """Clusters: nodes managed through one engine."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.errors import BadRequest, Conflict, NotFound, PreconditionFailed
+from coordinator.errors import BadRequest, NotFound, PreconditionFailed
 from coordinator.procedures import node_views, paging, scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.context import Context
 from coordinator.procedures.inputs import Id, Page, View
 from coordinator.procedures.node_views import NodeSummary
 from coordinator.procedures.table import Nothing, procedure
+from coordinator.procedures.writing import given, write_named
 from coordinator.store import clusters, nodes
 from coordinator.store.clusters import ClusterRecord
 from coordinator.store.database import Tx
@@ -119,17 +120,13 @@ async def create(context: Context, data: CreateCluster) -> ClusterDetail:
         await note(tx, context, "cluster.create", record.id, record.organization_id, name=record.name)
         return await _detail(context, tx.conn, record)
 
-    try:
-        return await context.services.store.write(unit)
-    except IntegrityError as error:
-        raise Conflict(f"name: the organisation already has a cluster called {data.name!r}") from error
+    return await write_named(context, unit, "the organisation already has a cluster", data.name)
 
 
 @procedure("cluster.update", "PATCH", "manage", scopes.cluster, rest="/clusters/{clusterId}")
 async def update(context: Context, data: UpdateCluster) -> ClusterDetail:
     """Change a cluster's name or labels."""
-    given = {"name": data.name, "labels": data.labels}
-    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not UNSET}
+    changes = given(data, "cluster_id")
 
     async def unit(tx: Tx) -> ClusterDetail:
         if changes and not await clusters.change(tx, data.cluster_id, **changes):
@@ -138,10 +135,7 @@ async def update(context: Context, data: UpdateCluster) -> ClusterDetail:
             await note(tx, context, "cluster.update", data.cluster_id, context.record.organization_id, **changes)
         return await _detail(context, tx.conn, await clusters.get(tx.conn, data.cluster_id) or context.record)
 
-    try:
-        return await context.services.store.write(unit)
-    except IntegrityError as error:
-        raise Conflict(f"name: the organisation already has a cluster called {data.name!r}") from error
+    return await write_named(context, unit, "the organisation already has a cluster", data.name)
 
 
 @procedure("cluster.remove", "DELETE", "manage", scopes.cluster, rest="/clusters/{clusterId}")

@@ -1,12 +1,10 @@
 """Containers: declaring them, changing the declaration, letting them go. What moves them is in `container_actions.py`."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.errors import BadRequest, Conflict, DomainError, NotFound, PreconditionFailed
@@ -17,6 +15,7 @@ from coordinator.procedures.context import Context, Scope
 from coordinator.procedures.inputs import Id, Page
 from coordinator.procedures.project import FIRST_ENVIRONMENT
 from coordinator.procedures.table import Nothing, procedure
+from coordinator.procedures.writing import given, write_named
 from coordinator.store import clusters, containers, organizations, projects
 from coordinator.store.containers import ContainerRecord
 from coordinator.store.database import Store, Tx
@@ -25,6 +24,7 @@ from coordinator.store.vault import Compartment
 from shared.kit.ids import new_id
 from shared.spec.container import MAX_REPLICAS, Declaration, ImageName, Name, Part, RegistryCredentials, Template
 
+_TAKEN = "the environment already has a container"
 Replicas = Annotated[int, Meta(ge=0, le=MAX_REPLICAS)]
 
 
@@ -140,7 +140,7 @@ async def create(context: Context, data: CreateContainer) -> ContainerDetail:
         )
         return await detail(tx.conn, await require(tx.conn, container_id), tx.now)
 
-    return await _write(context, unit, data.name)
+    return await write_named(context, unit, _TAKEN, data.name)
 
 
 @procedure(
@@ -148,8 +148,7 @@ async def create(context: Context, data: CreateContainer) -> ContainerDetail:
 )
 async def update(context: Context, data: Any) -> ContainerDetail:
     """Change the declaration. Nothing that runs changes until `container.deploy`; `pendingChanges` names what waits for it."""
-    given = {name: getattr(data, name) for name in data.__struct_fields__ if name != "container_id"}
-    changes = {name: value for name, value in given.items() if value is not UNSET}
+    changes = given(data, "container_id")
     columns = {"name": "name", "replicas": "declared_replicas"}
     compartment = await open_compartment(context.services.store, context, context.record.organization_id)
 
@@ -163,7 +162,7 @@ async def update(context: Context, data: Any) -> ContainerDetail:
         await note(tx, context, "container.update", record.id, record.organization_id, fields=sorted(changes))
         return await detail(tx.conn, await require(tx.conn, record.id), tx.now)
 
-    return await _write(context, unit, str(changes.get("name", "")))
+    return await write_named(context, unit, _TAKEN, str(changes.get("name", "")))
 
 
 @procedure("container.remove", "DELETE", "deploy", scopes.container, rest="/containers/{containerId}")
@@ -228,10 +227,3 @@ async def _home(conn: AsyncConnection, project: ProjectRecord, data: CreateConta
     if cluster is None or cluster.organization_id != project.organization_id:
         raise BadRequest("clusterId: no such cluster in this organisation")
     return wanted[0].id, cluster_id
-
-
-async def _write(context: Context, unit: Callable[[Tx], Awaitable[ContainerDetail]], name: str) -> ContainerDetail:
-    try:
-        return await context.services.store.write(unit)
-    except IntegrityError as error:
-        raise Conflict(f"name: the environment already has a container called {name!r}") from error

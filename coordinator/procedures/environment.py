@@ -1,17 +1,17 @@
 """Environments: where a project's containers live, with a cluster of their own if wanted."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.errors import BadRequest, Conflict, NotFound
+from coordinator.errors import BadRequest, NotFound
 from coordinator.procedures import scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.context import Context
 from coordinator.procedures.inputs import Id, View
 from coordinator.procedures.table import Nothing, procedure
+from coordinator.procedures.writing import given, write_named
 from coordinator.store import clusters, containers, projects
 from coordinator.store.database import Tx
 from coordinator.store.projects import EnvironmentRecord
@@ -83,17 +83,13 @@ async def create(context: Context, data: CreateEnvironment) -> EnvironmentView:
         await note(tx, context, "environment.create", record.id, organization_id, name=data.name)
         return record
 
-    try:
-        return view(await context.services.store.write(unit))
-    except IntegrityError as error:
-        raise Conflict(f"name: the project already has an environment called {data.name!r}") from error
+    return view(await write_named(context, unit, "the project already has an environment", data.name))
 
 
 @procedure("environment.update", "PATCH", "admin", scopes.environment, rest="/environments/{environmentId}")
 async def update(context: Context, data: UpdateEnvironment) -> EnvironmentView:
     """Change its name, or the cluster that new containers get by default."""
-    given = {"name": data.name, "cluster_id": data.cluster_id}
-    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not UNSET}
+    changes = given(data, "environment_id")
 
     async def unit(tx: Tx) -> EnvironmentRecord:
         owner = await projects.environment_organization(tx.conn, data.environment_id)
@@ -106,10 +102,7 @@ async def update(context: Context, data: UpdateEnvironment) -> EnvironmentView:
             raise NotFound("environment not found")
         return record
 
-    try:
-        return view(await context.services.store.write(unit))
-    except IntegrityError as error:
-        raise Conflict(f"name: the project already has an environment called {data.name!r}") from error
+    return view(await write_named(context, unit, "the project already has an environment", data.name))
 
 
 @procedure("environment.remove", "DELETE", "admin", scopes.environment, rest="/environments/{environmentId}")

@@ -1,12 +1,12 @@
 """Projects: what belongs together, in environments."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from coordinator.errors import Conflict, NotFound, PreconditionFailed
+from coordinator.errors import NotFound, PreconditionFailed
 from coordinator.procedures import paging, scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.context import Context
@@ -14,6 +14,7 @@ from coordinator.procedures.environment import EnvironmentView, own_cluster
 from coordinator.procedures.environment import view as environment_view
 from coordinator.procedures.inputs import Description, Id, Page, View
 from coordinator.procedures.table import Nothing, procedure
+from coordinator.procedures.writing import given, write_named
 from coordinator.store import containers, organizations, projects
 from coordinator.store.containers import ContainerRecord
 from coordinator.store.database import Tx
@@ -141,17 +142,13 @@ async def create(context: Context, data: CreateProject) -> ProjectView:
         (view,) = await _views(tx.conn, [record])
         return view
 
-    try:
-        return await context.services.store.write(unit)
-    except IntegrityError as error:
-        raise Conflict(f"name: the organisation already has a project called {data.name!r}") from error
+    return await write_named(context, unit, "the organisation already has a project", data.name)
 
 
 @procedure("project.update", "PATCH", "admin", scopes.project, rest="/projects/{projectId}")
 async def update(context: Context, data: UpdateProject) -> ProjectView:
     """Change a project's name or description."""
-    given = {"name": data.name, "description": data.description}
-    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not UNSET}
+    changes = given(data, "project_id")
 
     async def unit(tx: Tx) -> ProjectView:
         if changes:
@@ -163,10 +160,7 @@ async def update(context: Context, data: UpdateProject) -> ProjectView:
         (view,) = await _views(tx.conn, [record])
         return view
 
-    try:
-        return await context.services.store.write(unit)
-    except IntegrityError as error:
-        raise Conflict(f"name: the organisation already has a project called {data.name!r}") from error
+    return await write_named(context, unit, "the organisation already has a project", data.name)
 
 
 @procedure("project.remove", "DELETE", "admin", scopes.project, rest="/projects/{projectId}")
