@@ -34,6 +34,7 @@ from coordinator.logs.broker import LogBroker
 from coordinator.procedures.bootstrap import TOKEN_FILE, first_start
 from coordinator.procedures.context import Services
 from coordinator.settings import Settings, authority
+from coordinator.store.audit import Notary
 from coordinator.store.database import Store
 from coordinator.store.vault import Vault
 from shared.kit.clock import Clock, SystemClock
@@ -73,11 +74,13 @@ async def _run(
     if secret is not None:
         _announce(secret, settings.data_dir / TOKEN_FILE)
     book, samples, broker = LeaseBook(), Samples(), LogBroker(clock)
-    hub = Hub(HubParts(store, vault, hub_keys, book, samples, broker, clock))
+    notary = Notary(hub_keys.signing)
+    hub = Hub(HubParts(store, vault, hub_keys, book, samples, broker, notary, clock))
     broker.attach(hub.registry)
     services = Services(
         store=store,
         vault=vault,
+        notary=notary,
         clock=clock,
         leases=book,
         samples=samples,

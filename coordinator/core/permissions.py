@@ -10,6 +10,8 @@ from typing import Literal, get_args
 
 Role = Literal["owner", "admin", "developer", "viewer", "billing"]
 ClusterPermission = Literal["view", "deploy", "manage"]
+TokenScope = Literal["read", "deploy", "admin"]
+"""How much of its owner's rights a token carries: reads only, what a developer may, or all of it."""
 Need = Literal["public", "own"] | Role | ClusterPermission
 
 RANKED: tuple[Role, ...] = ("viewer", "developer", "admin", "owner")

@@ -7,8 +7,12 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.response import Stream as StreamResponse
 
+from coordinator.doors import streams
+from coordinator.doors.reception import Outcome, Visit
 from coordinator.errors import Code, DomainError
+from coordinator.procedures.table import Stream
 from coordinator.store.errors import StoreError
 
 log = structlog.get_logger("doors")
@@ -28,10 +32,21 @@ _CODES: dict[int, Code] = {status: code for code, status in STATUS.items()}
 _encoder = msgspec.json.Encoder()
 
 
-def success(data: object, status: int) -> Response[bytes]:
-    if status == 204:
-        return Response(b"", status_code=204)
-    return _json({"result": {"data": data}}, status)
+def outcome(visit: Visit, done: Outcome) -> Response[Any]:
+    """A success in the envelope of the procedure and REST doors; a stream in the frames that the caller accepts."""
+    headers = {**visit.headers, **done.headers}
+    if isinstance(done.output, Stream):
+        media = streams.media_type(visit.request.headers.get("accept", ""))
+        return StreamResponse(
+            streams.frames(done.output.events, media),
+            status_code=200,  # routes take POST too, for which the framework's own default is 201
+            media_type=media,
+            headers={**headers, "Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+    if done.status == 204:
+        return Response(b"", status_code=204, headers=headers)
+    body = _encoder.encode({"result": {"data": done.output}})
+    return Response(body, status_code=done.status, media_type="application/json", headers=headers)
 
 
 def failure(code: Code, message: str) -> Response[bytes]:

@@ -11,7 +11,8 @@ from coordinator.doors import answers
 from coordinator.doors.auth import Authenticator
 from coordinator.doors.decode import MAX_BODY_BYTES
 from coordinator.doors.metrics_door import metrics_route
-from coordinator.doors.procedure_door import ProcedureDoor
+from coordinator.doors.procedure_door import procedure_route
+from coordinator.doors.reception import Reception
 from coordinator.errors import DomainError
 from coordinator.procedures import ROUTERS
 from coordinator.procedures.context import Services
@@ -23,9 +24,10 @@ for _router in ROUTERS:  # importing them fills the table; here, because imports
 
 def make_app(services: Services, agents: Sequence[WebsocketRouteHandler] = ()) -> Litestar:
     authenticator = Authenticator(services.store, services.clock)
+    reception = Reception(services, authenticator)
     return Litestar(
         route_handlers=[
-            ProcedureDoor(services, authenticator).handler(),
+            procedure_route(reception),
             metrics_route(services, authenticator),
             *agents,
         ],

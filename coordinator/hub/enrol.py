@@ -1,8 +1,8 @@
 """A join token becomes a node."""
 
 from coordinator.hub.clean import clean_facts
-from coordinator.store import audit, nodes, tokens
-from coordinator.store.audit import AuditRecord
+from coordinator.store import nodes, tokens
+from coordinator.store.audit import Notary
 from coordinator.store.nodes import NodeRecord
 from coordinator.store.tokens import TokenError
 from coordinator.store.writer import Tx
@@ -10,7 +10,7 @@ from shared.kit.ids import new_id
 from shared.wire.session import EnrollAsked
 
 
-async def enrol(tx: Tx, asked: EnrollAsked, address: str) -> str:
+async def enrol(tx: Tx, notary: Notary, asked: EnrollAsked, address: str) -> str:
     """The new node's id. Raises TokenError, and then nothing was used up.
 
     A key that is enrolled already gets its own id again, without a second use: the agent died, or the connection did, between our
@@ -38,17 +38,13 @@ async def enrol(tx: Tx, asked: EnrollAsked, address: str) -> str:
             enrolled_at=tx.now,
         ),
     )
-    await audit.insert(
+    await notary.append(
         tx,
-        AuditRecord(
-            id=new_id("aud"),
-            organization_id=token.organization_id,
-            at=tx.now,
-            actor=node_id,
-            action="node.enrolled",
-            resource=node_id,
-            detail={"token": token.id, "cluster": token.cluster_id, "role": token.role, "hostname": facts.hostname},
-            address=address,
-        ),
+        "node.enrolled",
+        node_id,
+        organization_id=token.organization_id,
+        actor=node_id,
+        detail={"token": token.id, "cluster": token.cluster_id, "role": token.role, "hostname": facts.hostname},
+        address=address,
     )
     return node_id

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from coordinator.store.audit import Notary
 from coordinator.store.database import Store
 from coordinator.store.vault import Vault
 from shared.kit.clock import Clock
@@ -73,4 +74,5 @@ class HubParts:
     lease_book: Leases
     samples: Samples
     broker: Broker
+    notary: Notary
     clock: Clock

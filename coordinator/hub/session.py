@@ -158,7 +158,7 @@ class AgentConnection:
         if not self._sound(asked.token_id):
             return
         try:
-            node_id = await self._parts.store.write(lambda tx: enrol(tx, asked, self._address))
+            node_id = await self._parts.store.write(lambda tx: enrol(tx, self._parts.notary, asked, self._address))
         except TokenError as error:
             log.info("enrolment refused", address=self._address, token=asked.token_id, reason=str(error))
             self.close(CloseReason.TOKEN_REFUSED, str(error))

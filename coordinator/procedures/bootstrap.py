@@ -67,6 +67,7 @@ async def _people(tx: Tx, vault: Vault, user_id: str, organization_id: str, secr
         ApiTokenRecord(
             id=new_id("tok"),
             user_id=user_id,
+            created_by=user_id,
             name="first start",
             hash=bearer.hash_secret(secret),
             prefix=bearer.shown_prefix(secret),

@@ -63,7 +63,7 @@ class LogEntry(View, frozen=True):
 
 
 @procedure("container.logs", "GET", "viewer", scopes.container, rest="/containers/{containerId}/logs")
-async def logs(context: Context, data: ReadLogs) -> list[LogEntry] | Stream:
+async def logs(context: Context, data: ReadLogs) -> list[LogEntry] | Stream[LogEntry]:
     """Lines of all replicas merged by time. With `follow` they go on: Server-Sent Events, or JSON lines, by `Accept`."""
     query = LogQuery(
         tail=SEARCHED_LINES if data.search and not data.follow else data.tail,

@@ -1,39 +1,126 @@
-"""Who did what, written in the transaction that did it."""
+"""Who did what, written in the transaction that did it, as the next link of the organisation's chain.
+
+The head of a chain is a row of its own, read and moved on in the same transaction: the database orders entries, whoever writes.
+"""
 
 from typing import Any
 
+import msgspec
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store import tables
+from coordinator.store.chain import GENESIS, Link, digest
 from coordinator.store.mapping import Mapper, Record
 from coordinator.store.writer import Tx
+from shared.kit.ids import new_id
+from shared.kit.seal import SigningKey
+
+SYSTEM = "system"
+"""The chain of what belongs to no organisation."""
 
 
 class AuditRecord(Record, frozen=True, kw_only=True):
-    """`actor` is a user or node id, or `system`; `resource` an id; `detail` whatever explains it and is no secret."""
+    """`actor` is a user, token or node id, or `system`; `resource` an id; `detail` whatever explains it and is no secret."""
 
     id: str
-    organization_id: str | None = None
+    chain: str
+    sequence: int
     at: float
     actor: str
     action: str
+    resource_type: str
     resource: str
-    detail: dict[str, Any] = {}
-    address: str = ""
+    before: str
+    after: str
+    detail: dict[str, Any]
+    address: str
+    hash: bytes
+    signature: bytes
 
 
 audits = Mapper(AuditRecord, tables.audit)
+_head = select(tables.audit_head.c.sequence, tables.audit_head.c.hash).where(
+    tables.audit_head.c.chain == bindparam("of_chain")
+)
+_locked_head = _head.with_for_update()
+_move_head = (
+    update(tables.audit_head)
+    .where(tables.audit_head.c.chain == bindparam("of_chain"))
+    .values(sequence=bindparam("new_sequence"), hash=bindparam("new_hash"))
+)
+_append = tables.audit.insert()
+_FIRST = {
+    "sqlite": sqlite.insert(tables.audit_head).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(tables.audit_head).on_conflict_do_nothing(),
+}
+_encoder = msgspec.json.Encoder()
 
 
-async def insert(tx: Tx, record: AuditRecord) -> None:
-    await audits.insert(tx.conn, [record])
+class Notary:
+    """Appends entries and signs them. Every part that writes audit entries shares the coordinator's signing key."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self._key = key
+        self.public = key.public
+
+    async def append(
+        self,
+        tx: Tx,
+        action: str,
+        resource: str,
+        *,
+        organization_id: str | None,
+        actor: str,
+        detail: dict[str, Any],
+        address: str = "",
+        before: str = "",
+        after: str = "",
+    ) -> None:
+        """`action` is `<noun>.<verb>`; the noun is the resource's type. `before` and `after`: digests, empty where there
+        is none."""
+        chain = organization_id or SYSTEM
+        sequence, previous = await _take_head(tx.conn, chain)
+        link = Link(
+            chain=chain,
+            sequence=sequence + 1,
+            id=new_id("aud"),
+            at=tx.now,
+            actor=actor,
+            action=action,
+            resource_type=action.partition(".")[0],
+            resource=resource,
+            before=before,
+            after=after,
+            detail=_encoder.encode(detail).decode(),
+            address=address,
+        )
+        sealed = digest(previous, link)
+        await tx.conn.execute(_append, {**_columns(link), "hash": sealed, "signature": self._key.sign(sealed)})
+        await tx.conn.execute(_move_head, {"of_chain": chain, "new_sequence": link.sequence, "new_hash": sealed})
 
 
 async def of_organization(
-    conn: AsyncConnection, organization_id: str, *, before: str = "", limit: int = 200
+    conn: AsyncConnection, organization_id: str, *, before: int | None = None, limit: int = 200
 ) -> list[AuditRecord]:
-    """Newest first; `before` is the last id of the page before."""
-    statement = audits.select(tables.audit.c.organization_id == organization_id)
-    if before:
-        statement = statement.where(tables.audit.c.id < before)
-    return await audits.many(conn, statement.order_by(tables.audit.c.id.desc()).limit(limit))
+    """Newest first; `before` is the last sequence of the page before."""
+    statement = audits.select(tables.audit.c.chain == organization_id)
+    if before is not None:
+        statement = statement.where(tables.audit.c.sequence < before)
+    return await audits.many(conn, statement.order_by(tables.audit.c.sequence.desc()).limit(limit))
+
+
+async def _take_head(conn: AsyncConnection, chain: str) -> tuple[int, bytes]:
+    """The chain's last sequence and hash, locked until the end of the transaction; made on the chain's first entry."""
+    locked = _locked_head if conn.dialect.name == "postgresql" else _head
+    row = (await conn.execute(locked, {"of_chain": chain})).first()
+    if row is None:
+        first = {"chain": chain, "sequence": 0, "hash": GENESIS}
+        await conn.execute(_FIRST[conn.dialect.name], first)
+        row = (await conn.execute(locked, {"of_chain": chain})).one()
+    return row.sequence, row.hash
+
+
+def _columns(link: Link) -> dict[str, Any]:
+    return {name: getattr(link, name) for name in link.__dataclass_fields__}

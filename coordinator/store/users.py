@@ -18,13 +18,19 @@ class UserRecord(Record, frozen=True, kw_only=True):
 
 
 class ApiTokenRecord(Record, frozen=True, kw_only=True):
+    """Of a user, or of an organisation when it is a service token."""
+
     id: str
-    user_id: str
+    user_id: str | None = None
+    organization_id: str | None = None
     name: str
     hash: str
     prefix: str
+    scopes: tuple[str, ...] = ("admin",)
+    created_by: str
     created_at: float
     expires_at: float | None = None
+    last_used_at: float | None = None
 
 
 class Caller(Record, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from coordinator.hub.hub import Hub
 from coordinator.hub.parts import HubKeys, HubParts
 from coordinator.logs.broker import LogBroker, LogQuery, LogText
 from coordinator.store import audit, instances, nodes, reports, tokens
+from coordinator.store.audit import Notary
 from coordinator.store.database import Store, Tx
 from coordinator.store.errors import StoreError
 from coordinator.store.tokens import JoinTokenRecord
@@ -124,7 +125,7 @@ async def world(store: Store) -> AsyncIterator[World]:
     broker = LogBroker(clock)
     vault = Vault(bytes(range(32)))
     keys = HubKeys(SigningKey.generate(), SealingKey.generate())
-    parts = HubParts(store, vault, keys, book, samples, broker, clock)
+    parts = HubParts(store, vault, keys, book, samples, broker, Notary(keys.signing), clock)
     hub = Hub(parts)
     broker.attach(hub.registry)
     seeds = Seeds(store)

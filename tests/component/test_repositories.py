@@ -54,6 +54,7 @@ async def person(seeds: Seeds, *, expires_at: float | None = None, role: str | N
         token = ApiTokenRecord(
             id=new_id("tok"),
             user_id=made.user_id,
+            created_by=made.user_id,
             name="t",
             hash=made.hash,
             prefix="p",

@@ -54,6 +54,7 @@ class Api:
             token = ApiTokenRecord(
                 id=new_id("tok"),
                 user_id=user.id,
+                created_by=user.id,
                 name="test",
                 hash=bearer.hash_secret(secret),
                 prefix="",

@@ -13,6 +13,7 @@ from coordinator.doors.application import make_app
 from coordinator.logs.broker import LogBroker
 from coordinator.procedures.bootstrap import first_start
 from coordinator.procedures.context import Services
+from coordinator.store.audit import Notary
 from coordinator.store.database import Store
 from coordinator.store.vault import Vault
 from shared.kit.clock import SystemClock
@@ -24,15 +25,17 @@ from tests.component.api.caller import Api, Home
 async def api(store: Store, tmp_path: Path) -> AsyncIterator[Api]:
     clock = SystemClock()
     vault = Vault(b"k" * 32)
+    signing = SigningKey.generate()
     services = Services(
         store=store,
         vault=vault,
+        notary=Notary(signing),
         clock=clock,
         leases=LeaseBook(),
         samples=Samples(),
         broker=LogBroker(clock),
         url="http://coordinator.test",
-        hub_key=SigningKey.generate().public,
+        hub_key=signing.public,
     )
     token = await first_start(store, vault, tmp_path)
     assert token is not None
