@@ -8,7 +8,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-e
 	--no-emit-find-links --no-emit-trusted-host --build-deps-for wheel
 
 .DEFAULT_GOAL := help
-.PHONY: help check test fmt lock bench-deploy bench-agent bench-place bench-diff
+.PHONY: help check test fmt lock bench-deploy bench-agent bench-place bench-diff bench-api bench-authz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,8 @@ check: ## linters: ruff, mypy, import contracts, shellcheck
 	$(BIN)/lint-imports
 	shellcheck $(SCRIPTS)
 
-test: ## the whole suite; ARGS goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+test: ## the whole suite, its parts side by side; with ARGS pytest alone
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),tests/all.sh)
 
 fmt: ## format and fix what can be fixed
 	$(BIN)/ruff format
@@ -37,5 +37,7 @@ bench-deploy: ## container.create until every replica is healthy; the benches pr
 bench-agent: ## what the agent costs a node
 bench-place: ## the scheduler's pure part
 bench-diff: ## the agent's pure part
-bench-deploy bench-agent bench-place bench-diff: bench-%:
+bench-api: ## what a read over the API costs beyond HTTP
+bench-authz: ## the pure permission decision
+bench-deploy bench-agent bench-place bench-diff bench-api bench-authz: bench-%:
 	@$(BIN)/python -m tests.bench.$* $(ARGS)
