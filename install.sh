@@ -451,7 +451,7 @@ create_example() { # PROJECT-ID; prints the container's id
 }
 
 example_addresses() { # CONTAINER-ID; HOST:PORT of the healthy instances, one a line
-  ask "container.one?containerId=$1" |
+  ask "container.one?containerId=$1&waitFor=running&timeout=15" |
     pick '"\n".join("%(address)s:%(hostPort)s" % p for i in data["instances"] if i["health"] == "healthy" for p in i["ports"])'
 }
 
@@ -622,7 +622,7 @@ do_test() { # pytest arguments
   cd "$here"
   need_packages python3-venv ca-certificates git make shellcheck
   check_python
-  # what the fixtures themselves say they start
+  # what the fixtures start, and say is missing
   # shellcheck disable=SC2046  # a list of words
   need_packages $(python3 -m tests.hosts.packages)
   step "Making the environment $here/.venv"

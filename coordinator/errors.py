@@ -7,9 +7,11 @@ Code = Literal[
     "UNAUTHORIZED",
     "FORBIDDEN",
     "NOT_FOUND",
+    "METHOD_NOT_SUPPORTED",
     "CONFLICT",
     "PRECONDITION_FAILED",
     "PAYLOAD_TOO_LARGE",
+    "TOO_MANY_REQUESTS",
     "INTERNAL_SERVER_ERROR",
     "SERVICE_UNAVAILABLE",
 ]
@@ -43,6 +45,16 @@ class NotFound(DomainError):
     code = "NOT_FOUND"
 
 
+class MethodNotSupported(DomainError):
+    """What is asked of is there, but not by this method. `allow`: those it has, as the header of that name wants them."""
+
+    code = "METHOD_NOT_SUPPORTED"
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
 class Conflict(DomainError):
     code = "CONFLICT"
 
@@ -53,6 +65,22 @@ class PreconditionFailed(DomainError):
 
 class TooLarge(DomainError):
     code = "PAYLOAD_TOO_LARGE"
+
+
+class TooManyRequests(DomainError):
+    """`retry_after`: seconds until another try may succeed."""
+
+    code = "TOO_MANY_REQUESTS"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(DomainError):
+    """Something outside the coordinator that this needs does not answer."""
+
+    code = "SERVICE_UNAVAILABLE"
 
 
 class StartError(Exception):

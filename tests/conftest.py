@@ -23,12 +23,18 @@ DATABASES = os.environ.get("ARGOSY_TEST_DATABASES", "sqlite,postgresql").split("
 _TEMPLATE = "argosy_template"
 _INLINE = {
     "__await__",
+    "begin",
+    "begin_writing",
+    "commit",
     "execute",
     "executemany",
     "fetchone",
     "fetchmany",
     "fetchall",
-    "rollback",
+    "query",
+    "change",
+    "change_each",
+    "undo",
     "stop",
     "create_function",
 }

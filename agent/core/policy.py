@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from shared.spec.image import registry_of
 from shared.spec.instance import VOLUME_PREFIX, InstanceSpec, InstanceVolume
 
 
@@ -63,15 +64,6 @@ def admit(policy: Policy, spec: InstanceSpec, real: Callable[[str], str] = normp
     if policy.allow_registries and registry not in policy.allow_registries:
         raise RefusedByPolicy(f"this node's policy does not allow images from {registry!r}")
     return replace(spec, volumes=[_admitted(policy, volume, real) for volume in spec.volumes])
-
-
-def registry_of(image: str) -> str:
-    """The registry an image name means, by the rule every engine follows: the first part is a registry only when it looks like a
-    host name."""
-    first, slash, _ = image.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
-        return first
-    return "docker.io"
 
 
 def _admitted(policy: Policy, volume: InstanceVolume, real: Callable[[str], str]) -> InstanceVolume:

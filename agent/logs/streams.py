@@ -20,10 +20,12 @@ from agent.core.faults import RuntimeFault
 from agent.logs.backlog import Backlog
 from shared.kit.wakeup import Wakeup
 from shared.wire.frames import LogCancel, LogChunk, LogCredit, LogEnd, LogLine, LogSubscribe
+from shared.wire.positions import Gate, Position
 
 log = structlog.get_logger()
 
-MAX_STREAMS = 64
+MAX_STREAMS = 512
+"""A reader of a whole organisation has one for each instance here; what all of them may hold is bounded by `backlog`."""
 _TURN_LINES = 256
 """Lines between two yields to the event loop: about a millisecond."""
 _TURN_BYTES = 128 * 1024
@@ -129,7 +131,8 @@ class _Stream:
         self._flush_due = False
         self._wall = wall
         self._live_from_ns = int(wall() * 1e9)
-        self._last_ns: int | None = None
+        self._position = Position()
+        self._taken = 0
 
     def grant(self, credit: int) -> None:
         self._backlog.credit += credit
@@ -140,7 +143,7 @@ class _Stream:
             raise RuntimeFault("", "the instance has no engine container on this node", temporary=False)
         pause = _FIRST_PAUSE
         while (engine_id := self._resolve(self.asked.instance_id)) is not None:
-            before = self._last_ns
+            before = self._taken
             try:
                 await self._read(engine_id)
             except RuntimeFault as fault:
@@ -148,19 +151,19 @@ class _Stream:
                     raise
             if not self.asked.follow or (self.asked.until is not None and self._wall() >= self.asked.until):
                 break
-            pause = _FIRST_PAUSE if self._last_ns != before else min(pause * 2, _LONGEST_PAUSE)
+            pause = _FIRST_PAUSE if self._taken != before else min(pause * 2, _LONGEST_PAUSE)
             await asyncio.sleep(pause)
         await self._drain()
 
     async def _read(self, engine_id: str) -> None:
         """One pass over the engine's log; a later pass goes on where the one before stopped."""
-        asked, last = self.asked, self._last_ns
-        tail, since = (asked.tail, asked.since) if last is None else (None, last / 1e9 - 1e-6)
+        asked, since, gate = self.asked, self._position.since(), Gate(self._position)
+        tail, since = (asked.tail, asked.since) if since is None else (None, since)
         lines = self._source.logs(engine_id, tail=tail, since=since, until=asked.until, follow=asked.follow)
         turn_lines = turn_bytes = 0
         async with aclosing(lines):
             async for line in lines:
-                if last is not None and line.at_ns <= last:
+                if not gate.admits(line.at_ns, line.stream, line.text):
                     continue
                 await self._take(line)
                 turn_lines += 1
@@ -173,7 +176,8 @@ class _Stream:
         waits = not self.asked.follow or line.at_ns < self._live_from_ns
         while waits and self._backlog.full:
             await self._room.wait()
-        self._last_ns = line.at_ns
+        self._position.passed(line.at_ns, line.stream, line.text)
+        self._taken += 1
         self._backlog.add(line)
         if not self._flush_due:
             # When the loop comes to it the engine has nothing more for now, or had its turn: lines leave in handfuls, and a

@@ -7,7 +7,6 @@ restarts too would hide it. No swap beyond the memory limit: a limit that pushes
 
 from typing import Any
 
-from agent.core.policy import registry_of
 from agent.runtime.base import (
     LABEL_CONTAINER,
     LABEL_INSTANCE,
@@ -16,6 +15,7 @@ from agent.runtime.base import (
     LABEL_SLOT,
     LABEL_SPEC,
 )
+from shared.spec.image import registry_of
 from shared.spec.instance import Assignment, InstanceSecrets, InstanceSpec, InstanceVolume
 
 LOG_DRIVER = "json-file"

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from coordinator.control.loop import keep
-from coordinator.store import containers, history, instances, tokens, volumes
+from coordinator.store import containers, history, instances, rates, removals, repeats, tokens, volumes
 from coordinator.store.changes import Entry, Subscription
 from coordinator.store.database import Store
 from coordinator.store.writer import Tx
@@ -77,6 +77,11 @@ class Collector:
 
     async def _trim(self) -> None:
         await self._store.write(tokens.forget_old)
+        await self._store.write(repeats.forget_old)
+        await self._store.write(partial(rates.forget, before=self._clock.wall()))
+        given_up = await self._store.write(removals.give_up_lost)
+        if given_up:
+            log.info("lost nodes of removed organisations are given up", nodes=given_up)
         now = self._clock.wall()
         async with self._store.read() as conn:
             old = await history.outlived(

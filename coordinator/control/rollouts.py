@@ -63,11 +63,14 @@ def _matters(snapshot: Snapshot, before: Rollout, step: Step) -> bool:
 async def _commit(tx: Tx, snapshot: Snapshot, deployment: DeploymentRecord, step: Step) -> None:
     """Raises OutOfDate."""
     await require_current(tx, snapshot)
-    events = [*deployment.events, *(DeploymentEvent(tx.now, message) for message in step.messages)]
+    told = deployment.events[-1].seq if deployment.events else 0
+    news = [DeploymentEvent(tx.now, message, told + nth) for nth, message in enumerate(step.messages, 1)]
+    events = [*deployment.events, *news]
     stored = await deployments.change(
         tx,
         deployment.id,
         version=deployment.version,
+        quietly=_only_noted(deployment, step),
         state=rollout.dump(step.rollout),
         status=rollout.deployment_status(step.rollout),
         active=not step.finished,
@@ -81,6 +84,12 @@ async def _commit(tx: Tx, snapshot: Snapshot, deployment: DeploymentRecord, step
     if changes:
         await containers.change(tx, snapshot.container.id, **changes)
     await carry_out(tx, snapshot, step.plan)
+
+
+def _only_noted(deployment: DeploymentRecord, step: Step) -> bool:
+    """Whether the step did no more than take down how far the slots are: at the same sight the next one would do nothing."""
+    before, after = rollout.load(deployment.state), step.rollout
+    return (before.stage, before.cancel, before.error) == (after.stage, after.cancel, after.error) and not step.messages
 
 
 def _in_force(snapshot: Snapshot, deployment: DeploymentRecord, step: Step) -> dict[str, Any]:

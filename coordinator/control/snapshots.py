@@ -25,7 +25,8 @@ _DESIRED: dict[str, DesiredState] = {"running": "running", "stopped": "stopped",
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`active`: the deployment under way. `last`: the newest one. `instances` leaves out those that are removed."""
+    """`active`: the deployment under way. `last`: the newest that was. `waiting`: one waits for an approval. `instances` leaves
+    out those that are removed."""
 
     container: ContainerRecord
     active: DeploymentRecord | None
@@ -34,6 +35,7 @@ class Snapshot:
     instances: tuple[InstanceRecord, ...]
     nodes: Mapping[str, NodeRecord]
     homes: Mapping[int, str]
+    waiting: bool = False
 
     def release(self, release_id: str | None) -> ReleaseRecord | None:
         return self.releases.get(release_id) if release_id is not None else None
@@ -62,6 +64,7 @@ class Snapshot:
             rollout=rollout.load(self.active.state) if self.active else None,
             ever_healthy=self.container.healthy_release_id is not None,
             failed=self.last.error if self.last is not None and failed else "",
+            awaits_approval=self.waiting,
         )
 
     def instance_view(self, record: InstanceRecord) -> InstanceView:
@@ -129,6 +132,7 @@ async def load(
             instances=tuple(members[key]),
             nodes=node_rows,
             homes=homes.get(key, {}),
+            waiting=key in current and current[key].waiting is not None,
         )
         for key, record in found.items()
     }

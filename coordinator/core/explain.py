@@ -27,6 +27,7 @@ from shared.spec.reason import (
     STOPPED,
     UNHEALTHY,
     UNPLACED,
+    WAITING_APPROVAL,
     WAITING_PREVIOUS,
     Reason,
 )
@@ -38,12 +39,13 @@ _HARMLESS = frozenset({DEPLOYING, STARTING, COMPLETED, REMOVED_OUTSIDE})
 @dataclass(frozen=True, slots=True)
 class Overview:
     """`rollout`: of the active deployment. `ever_healthy`: a deployment of the container has succeeded. `failed`: why the last
-    deployment failed, empty when it did not."""
+    deployment failed, empty when it did not. `awaits_approval`: one waits for somebody's word."""
 
     container: ContainerView
     rollout: Rollout | None = None
     ever_healthy: bool = False
     failed: str = ""
+    awaits_approval: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def instance_status(instance: InstanceView) -> tuple[str, Reason | None]:
 def _running(overview: Overview, now: float) -> Status:
     container = overview.container
     if container.target is None:
-        return Status("creating", Reason(DEPLOYING, "not deployed yet"))
+        return Status("creating", _undeployed(overview))
     slots = arrange(container, container.target)
     others = _others(container, slots)
     if not slots and not others:
@@ -97,6 +99,15 @@ def _running(overview: Overview, now: float) -> Status:
     if word != "stopped" and overview.failed and overview.rollout is None:
         return Status("error", Reason(DEPLOYMENT_FAILED, f"{_told(overview.failed)}; {reason.message}", reason.next_at))
     return Status(word, reason)
+
+
+def _undeployed(overview: Overview) -> Reason:
+    if overview.awaits_approval:
+        return Reason(
+            WAITING_APPROVAL,
+            "waits for approval: the environment is protected, and a reviewer decides on the deployment",
+        )
+    return Reason(DEPLOYING, "not deployed yet")
 
 
 def _word(

@@ -5,16 +5,16 @@ from typing import Any
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from coordinator.doors.auth import Authenticator
+from coordinator.doors.reception import Reception, Visit
 from coordinator.procedures import metrics
-from coordinator.procedures.context import Context, Services
+from coordinator.procedures.context import Context
 
 
-def metrics_route(services: Services, authenticator: Authenticator) -> HTTPRouteHandler:
+def metrics_route(reception: Reception) -> HTTPRouteHandler:
     @get("/metrics", include_in_schema=False)
     async def scrape(request: Request[Any, Any, Any]) -> Response[bytes]:
-        caller = await authenticator.caller(request.headers.get("authorization"))
-        text = await metrics.exposition(Context(services=services, caller=caller))
+        caller = await reception.admit(Visit(request))
+        text = await metrics.exposition(Context(services=reception.services, caller=caller))
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     return scrape

@@ -9,13 +9,16 @@ from litestar.params import FromPath
 
 from coordinator.doors import answers, decode
 from coordinator.doors.reception import Reception, Visit
-from coordinator.errors import BadRequest
-from coordinator.procedures.table import Procedure
+from coordinator.doors.resources import METHODS, allow_of
+from coordinator.errors import MethodNotSupported
+from coordinator.procedures.table import TABLE, Procedure
 
 
 def procedure_route(reception: Reception) -> HTTPRouteHandler:
-    @route("/api/{name:str}", http_method=["GET", "POST", "PATCH", "DELETE"], include_in_schema=False)
+    @route("/api/{name:str}", http_method=METHODS, include_in_schema=False)
     async def answer(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[Any]:
+        if request.method == "OPTIONS" and name in TABLE:
+            return answers.options(allow_of(TABLE[name]))
         visit = Visit(request)
 
         async def read(procedure: Procedure) -> msgspec.Struct:
@@ -28,9 +31,12 @@ def procedure_route(reception: Reception) -> HTTPRouteHandler:
 
 
 async def _input(request: Request[Any, Any, Any], procedure: Procedure) -> msgspec.Struct:
-    method = request.method
+    method = "GET" if request.method == "HEAD" else request.method
     if method not in (procedure.method, "POST"):
-        raise BadRequest(f"{procedure.name} is called with {procedure.method} or POST, not {method}")
+        raise MethodNotSupported(
+            f"{procedure.name} is called with {procedure.method} or POST, not {method}",
+            allow_of(procedure),
+        )
     if method == "GET":
         return decode.from_query(list(request.query_params.multi_items()), procedure.input)
     return decode.from_json(await request.body(), procedure.input)

@@ -6,7 +6,8 @@ closes a quiet stream.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TypeVar
 
 import msgspec
 
@@ -14,6 +15,7 @@ KEEPALIVE_SECONDS = 10.0
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
 
+E = TypeVar("E", bound=msgspec.Struct)
 _encoder = msgspec.json.Encoder()
 
 
@@ -24,13 +26,20 @@ def media_type(accept: str) -> str:
 async def frames(events: AsyncIterator[msgspec.Struct], media: str) -> AsyncIterator[bytes]:
     """Encoded events. Closing this iterator closes `events`, which ends the subscription behind it."""
     keepalive = b": keepalive\n\n" if media == SSE else b"\n"
-    pending: asyncio.Task[msgspec.Struct] | None = None
+    async with contextlib.aclosing(paced(events)) as beats:
+        async for event in beats:
+            yield keepalive if event is None else _frame(event, media)
+
+
+async def paced(events: AsyncIterator[E]) -> AsyncGenerator[E | None, None]:
+    """The events, and None whenever there was none for a while. Closing this iterator closes `events`."""
+    pending: asyncio.Task[E] | None = None
     try:
         while True:
             pending = pending or asyncio.ensure_future(anext(events))
             done, _ = await asyncio.wait({pending}, timeout=KEEPALIVE_SECONDS)
             if not done:
-                yield keepalive
+                yield None
                 continue
             try:
                 event = pending.result()
@@ -38,7 +47,7 @@ async def frames(events: AsyncIterator[msgspec.Struct], media: str) -> AsyncIter
                 return
             finally:
                 pending = None
-            yield _frame(event, media)
+            yield event
     finally:
         if pending is not None:
             pending.cancel()
@@ -49,5 +58,9 @@ async def frames(events: AsyncIterator[msgspec.Struct], media: str) -> AsyncIter
 
 
 def _frame(event: msgspec.Struct, media: str) -> bytes:
+    """An event with a `cursor` can be come back to: a browser does so by itself, with the header `Last-Event-ID`."""
     body = _encoder.encode(event)
-    return b"data: " + body + b"\n\n" if media == SSE else body + b"\n"
+    if media != SSE:
+        return body + b"\n"
+    place = getattr(event, "cursor", "")
+    return b"id: %b\ndata: %b\n\n" % (place.encode(), body) if place else b"data: %b\n\n" % body

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from coordinator.store import registries
 from coordinator.store.instances import InstanceRecord
 from coordinator.store.orders import Order
 from coordinator.store.vault import REGISTRY_KEY, Compartment, Vault, VaultError, env_context
@@ -166,16 +167,25 @@ def _assignment(order: Order, goal: Goal, sealed: bytes) -> Assignment:
 
 def _sealed(order: Order, compartments: _Compartments, to: Recipient) -> bytes:
     secret = [var for var in order.template.env if var.secret]
-    credentials = order.template.credentials
-    if not secret and credentials is None:
+    if not secret and order.template.credentials is None and order.registry is None:
         return b""
-    reveal, place = compartments.of(order).reveal, order.container_id
-    plain = InstanceSecrets(
-        env={var.key: reveal(var.value, env_context(place, var.key)) for var in secret},
-        username=credentials.username if credentials else "",
-        password=reveal(credentials.password, env_context(place, REGISTRY_KEY)) if credentials else "",
-    )
+    compartment = compartments.of(order)
+    username, password = _login(order, compartment)
+    env = {var.key: compartment.reveal(var.value, env_context(order.container_id, var.key)) for var in secret}
+    if not env and not username:
+        return b""
+    plain = InstanceSecrets(env=env, username=username, password=password)
     return seal(to.sealing_key, msgspec.msgpack.encode(plain), order.id.encode())
+
+
+def _login(order: Order, compartment: Compartment) -> tuple[str, str]:
+    """What the image is pulled with: the container's own credentials, else those of its registry, as they are now."""
+    own = order.template.credentials
+    if own is not None:
+        password = compartment.reveal(own.password, env_context(order.container_id, REGISTRY_KEY))
+        return own.username, password
+    found = registries.login(order.registry, compartment) if order.registry is not None else None
+    return found or ("", "")
 
 
 def _fitting(assignment: Assignment) -> Assignment:

@@ -23,16 +23,20 @@ class LogBroker:
         self._clock = clock
         self._sender: Sender | None = None
         self._subscriptions: set[LogSubscription] = set()
+        self.closed = False
 
     def attach(self, sender: Sender) -> None:
         """The way to the nodes. STRICTLY BEFORE the first `open`: hub and broker need each other."""
         self._sender = sender
 
-    def open(self, instances: Iterable[tuple[str, str]], query: LogQuery) -> LogSubscription:
-        """Read these (instance id, node id). Use it as a context manager, or call its `close`."""
+    def open(
+        self, instances: Iterable[tuple[str, str]], query: LogQuery, expected: int | None = None
+    ) -> LogSubscription:
+        """Read these (instance id, node id). Use it as a context manager, or call its `close`. `expected`: how many instances will
+        share what the reader may hold, when most are added later."""
         assert self._sender is not None, "attached when the coordinator is put together"
         targets = list(instances)
-        window = max(_LEAST, min(_MOST, READER_BYTES // max(1, len(targets))))
+        window = max(_LEAST, min(_MOST, READER_BYTES // max(1, expected or len(targets))))
         subscription = LogSubscription(self._sender, query, window, self._clock, self._subscriptions.discard)
         self._subscriptions.add(subscription)
         for instance_id, node_id in targets:
@@ -60,7 +64,9 @@ class LogBroker:
             subscription.left(node_id)
 
     def close(self) -> None:
-        """End every reader's iteration, as when the coordinator stops."""
+        """End every reader's iteration, as when the coordinator stops. `closed` tells doors that this is why they end: their
+        readers are to come back."""
+        self.closed = True
         for subscription in list(self._subscriptions):
             subscription.close()
 

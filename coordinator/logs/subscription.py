@@ -16,12 +16,12 @@ from shared.kit.clock import Clock
 from shared.kit.ids import new_id
 from shared.kit.wakeup import Wakeup
 from shared.wire.frames import LogCancel, LogChunk, LogCredit, LogEnd, LogSubscribe
+from shared.wire.positions import Position
 
 SILENCE_SECONDS = 15.0
 """After this long without an answer a stream that is not followed is given up."""
 _LOOK_SECONDS = 0.5
 _GRANT_EVERY = 32
-_OVERLAP_SECONDS = 0.001
 
 
 class Sender(Protocol):
@@ -42,6 +42,7 @@ class LogSubscription:
         self._clock = clock
         self._on_close = closed
         self._sources: list[Source] = []
+        self._streams: dict[str, Source] = {}
         self._known: set[str] = set()
         self._events = 0
         self._notes: deque[LogNote] = deque()
@@ -49,15 +50,41 @@ class LogSubscription:
         self._wakeup = Wakeup()
         self._closed = False
 
-    def add(self, instance_id: str, node_id: str) -> None:
-        """Read this instance too. One that is or was read already is left as it is."""
+    def add(self, instance_id: str, node_id: str, position: Position | None = None) -> None:
+        """Read this instance too, from that position on. One that is or was read already is left as it is."""
         if self._closed or instance_id in self._known:
             return
         self._known.add(instance_id)
         source = Source(new_id("log"), instance_id, node_id, self._window, self._clock.monotonic())
+        source.began_at = self._clock.wall()
+        if position is not None:
+            source.resumed, source.position = True, position.copy()
         self._sources.append(source)
+        self._streams[source.stream_id] = source
         self._subscribe(source)
         self._wakeup.wake()
+
+    def knows(self, instance_id: str) -> bool:
+        """Whether it is read, or was and is over."""
+        return instance_id in self._known
+
+    @property
+    def reading(self) -> set[str]:
+        """The instances whose streams are not over."""
+        return {source.instance_id for source in self._sources if not source.ended}
+
+    def leave(self, instance_id: str) -> None:
+        """Read this instance no more; it may be added again."""
+        self._known.discard(instance_id)
+        for source in [source for source in self._sources if source.instance_id == instance_id and not source.ended]:
+            self._cancel(source)
+            self._finish(source, "")
+
+    def cut(self, message: str) -> None:
+        """What has not ended by now is given up, and said to be."""
+        for source in [source for source in self._sources if not source.ended]:
+            self._cancel(source)
+            self._finish(source, message)
 
     def owns(self, node_id: str, stream_id: str) -> bool:
         return self._source(node_id, stream_id) is not None
@@ -83,7 +110,9 @@ class LogSubscription:
             if not self._query.follow:
                 self._finish(source, "the node reconnected while its log was read: it is incomplete")
                 continue
-            source.renew(new_id("log"), self._clock.monotonic())
+            del self._streams[source.stream_id]
+            source.renew(new_id("log"), self._clock.monotonic(), only_new=self._query.tail == 0)
+            self._streams[source.stream_id] = source
             self._subscribe(source)
 
     def left(self, node_id: str) -> None:
@@ -97,8 +126,8 @@ class LogSubscription:
             return
         self._closed = True
         for source in self._sources:
-            if not source.ended and source.connected:
-                self._sender.send(source.node_id, LogCancel(source.stream_id))
+            if not source.ended:
+                self._cancel(source)
         self._on_close(self)
         self._wakeup.wake()
 
@@ -157,18 +186,22 @@ class LogSubscription:
                 self._finish(source, "the node did not answer in time: the log is incomplete")
 
     def _subscribe(self, source: Source) -> None:
-        query, again = self._query, source.last_ns >= 0
+        query = self._query
         frame = LogSubscribe(
             stream_id=source.stream_id,
             instance_id=source.instance_id,
             credit=max(0, source.window - source.held),
-            tail=None if again else query.tail,
-            since=source.last_ns / 1e9 - _OVERLAP_SECONDS if again else query.since,
+            tail=None if source.resumed else query.asked,
+            since=source.begin() if source.resumed else query.since,
             until=query.until,
             follow=query.follow,
         )
         if not self._sender.send(source.node_id, frame):
             self._absent(source)
+
+    def _cancel(self, source: Source) -> None:
+        if source.connected:
+            self._sender.send(source.node_id, LogCancel(source.stream_id))
 
     def _absent(self, source: Source) -> None:
         source.connected = False
@@ -179,6 +212,7 @@ class LogSubscription:
 
     def _finish(self, source: Source, message: str) -> None:
         source.ended = True
+        del self._streams[source.stream_id]
         if self._query.follow:
             self._sources.remove(source)
         if message:
@@ -201,10 +235,8 @@ class LogSubscription:
             source.heard_at = self._clock.monotonic()
 
     def _source(self, node_id: str, stream_id: str) -> Source | None:
-        for source in self._sources:
-            if source.stream_id == stream_id and source.node_id == node_id and not source.ended:
-                return source
-        return None
+        source = self._streams.get(stream_id)
+        return source if source is not None and source.node_id == node_id else None
 
     def _open_on(self, node_id: str) -> list[Source]:
         return [source for source in self._sources if source.node_id == node_id and not source.ended]

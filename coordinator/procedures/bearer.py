@@ -1,15 +1,22 @@
-"""Bearer tokens: made here, shown once, stored hashed."""
+"""Bearer tokens and the secrets of cookies: made here, shown once, stored hashed.
+
+Every token begins with a mark that says what it is, so that scanners of code and logs recognise a leaked one, and a person knows
+whom to ask: `argosy_pat_` is somebody's own, `argosy_svc_` an organisation's.
+"""
 
 import hashlib
+import hmac
 import secrets
+from typing import Literal
 
 PREFIX = "argosy_"
-"""The visible mark by which a leaked token is recognised."""
-_SHOWN = len(PREFIX) + 6
+TokenKind = Literal["pat", "svc"]
+_RECOGNISED_BY = 6
+"""Characters after the mark that lists show; the 37 others are enough of a secret."""
 
 
-def new_secret() -> str:
-    return PREFIX + secrets.token_urlsafe(32)
+def new_secret(kind: TokenKind = "pat") -> str:
+    return f"{PREFIX}{kind}_{secrets.token_urlsafe(32)}"
 
 
 def hash_secret(secret: str) -> str:
@@ -18,4 +25,9 @@ def hash_secret(secret: str) -> str:
 
 
 def shown_prefix(secret: str) -> str:
-    return secret[:_SHOWN]
+    return secret[: len(f"{PREFIX}pat_") + _RECOGNISED_BY]
+
+
+def csrf_token(secret: str) -> str:
+    """What a page of ours shows to prove that it is one, for the session with this secret."""
+    return hmac.new(secret.encode(), b"argosy csrf", hashlib.sha256).hexdigest()

@@ -87,7 +87,14 @@ async def list_nodes(context: Context, data: ClusterId) -> list[NodeView]:
     return [node_views.view(member, context.services, taken.get(member.id, (0, 0))) for member in members]
 
 
-@procedure("cluster.joinToken", "POST", "manage", _cluster_or_organization, rest="/clusters/{clusterId}/join-tokens")
+@procedure(
+    "cluster.joinToken",
+    "POST",
+    "manage",
+    _cluster_or_organization,
+    rest="/clusters/{clusterId}/join-tokens",
+    also=("/organizations/{organizationId}/join-tokens",),
+)
 async def join_token(context: Context, data: MakeJoinToken) -> JoinTokenView:
     """A token that lets machines join, and the command that uses it. Shown once; only a hash is kept."""
     services = context.services

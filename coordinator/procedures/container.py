@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.errors import BadRequest, Conflict, DomainError, NotFound, PreconditionFailed
-from coordinator.procedures import declaring, paging, releasing, scopes
+from coordinator.procedures import declaring, inheriting, paging, releasing, scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.container_views import ContainerDetail, ContainerRow, detail, rows
 from coordinator.procedures.context import Context, Scope
@@ -19,21 +19,32 @@ from coordinator.procedures.writing import given, write_named
 from coordinator.store import clusters, containers, organizations, projects
 from coordinator.store.containers import ContainerRecord
 from coordinator.store.database import Store, Tx
-from coordinator.store.projects import ProjectRecord
+from coordinator.store.projects import EnvironmentRecord, ProjectRecord
 from coordinator.store.vault import Compartment
 from shared.kit.ids import new_id
-from shared.spec.container import MAX_REPLICAS, Declaration, ImageName, Name, Part, RegistryCredentials, Template
+from shared.spec.container import (
+    MAX_REPLICAS,
+    Declaration,
+    ImageName,
+    Name,
+    Part,
+    RegistryCredentials,
+    RegistryId,
+    Template,
+)
 
 _TAKEN = "the environment already has a container"
 Replicas = Annotated[int, Meta(ge=0, le=MAX_REPLICAS)]
 
 
 class RegistrySource(Part, frozen=True):
-    """An image by name, with what its registry asks for."""
+    """An image by name, with what its registry asks for: a registry of the organisation, or credentials of its own. With neither,
+    the organisation's registry of the image's server applies, where there is one."""
 
     image: ImageName
     type: str = "registry"
     credentials: RegistryCredentials | None = None
+    registry_id: RegistryId | None = None
 
 
 class ContainerId(Part, frozen=True):
@@ -56,6 +67,7 @@ class CreateContainer(Declaration, frozen=True, kw_only=True):
     environment_id: Id | None = None
     image: ImageName | None = None
     credentials: RegistryCredentials | None = None
+    registry_id: RegistryId | None = None
     source: RegistrySource | None = None
     replicas: Replicas = 1
 
@@ -85,10 +97,10 @@ async def _project_and_cluster(context: Context, data: CreateContainer) -> Scope
     scope = await scopes.project(context, data)
     async with context.services.store.read() as conn:
         try:
-            _, cluster_id = await _home(conn, scope.record, data)
+            environment, cluster_id = await _home(conn, scope.record, data)
         except DomainError:
             return scope
-    return replace(scope, cluster_id=cluster_id)
+    return replace(scope, cluster_id=cluster_id, guard=scopes.guard_of(environment))
 
 
 @procedure("container.all", "GET", "viewer", scopes.project, rest="/containers")
@@ -107,9 +119,11 @@ async def list_containers(context: Context, data: ListContainers) -> list[Contai
     return [row for row in listed if data.status in (None, row.status)]
 
 
-@procedure("container.create", "POST", "deploy", _project_and_cluster, created=True, rest="/containers")
+@procedure(
+    "container.create", "POST", "deploy", _project_and_cluster, created=True, rest="/containers", effect="deploys"
+)
 async def create(context: Context, data: CreateContainer) -> ContainerDetail:
-    """Declare a container and start its first deployment."""
+    """Declare a container and start its first deployment, which waits for an approval where the environment asks for one."""
     container_id = new_id("ctr")
     compartment = await open_compartment(context.services.store, context, context.record.organization_id)
     template = _template(data)
@@ -117,14 +131,14 @@ async def create(context: Context, data: CreateContainer) -> ContainerDetail:
     template = declaring.conceal(template, compartment, container_id, None)
 
     async def unit(tx: Tx) -> ContainerDetail:
-        environment_id, cluster_id = await _home(tx.conn, context.record, data)
+        environment, cluster_id = await _home(tx.conn, context.record, data)
         if cluster_id != context.cluster_id:
             raise Conflict("clusterId: the environment was moved to another cluster meanwhile; try again")
         record = ContainerRecord(
             id=container_id,
             organization_id=context.record.organization_id,
             project_id=data.project_id,
-            environment_id=environment_id,
+            environment_id=environment.id,
             cluster_id=cluster_id,
             name=data.name,
             template=template,
@@ -132,8 +146,9 @@ async def create(context: Context, data: CreateContainer) -> ContainerDetail:
             replicas=data.replicas,
             created_at=tx.now,
         )
+        await inheriting.check_registry(tx.conn, record.organization_id, template)
         await containers.insert(tx, record)
-        release = await releasing.new_release(tx, context, container_id, template, note="created")
+        release = await releasing.new_release(tx, context, record, template, note="created")
         await releasing.start(tx, context, record, release, "create")
         await note(
             tx, context, "container.create", container_id, record.organization_id, name=data.name, image=template.image
@@ -144,7 +159,13 @@ async def create(context: Context, data: CreateContainer) -> ContainerDetail:
 
 
 @procedure(
-    "container.update", "PATCH", "deploy", scopes.container, rest="/containers/{containerId}", takes=UpdateContainer
+    "container.update",
+    "PATCH",
+    "deploy",
+    scopes.container,
+    rest="/containers/{containerId}",
+    effect="declares",
+    takes=UpdateContainer,
 )
 async def update(context: Context, data: Any) -> ContainerDetail:
     """Change the declaration. Nothing that runs changes until `container.deploy`; `pendingChanges` names what waits for it."""
@@ -156,6 +177,7 @@ async def update(context: Context, data: Any) -> ContainerDetail:
         record = await require(tx.conn, data.container_id)
         template = declaring.overlay(record.template, {k: v for k, v in changes.items() if k not in columns})
         declaring.check(template, record.template)
+        await inheriting.check_registry(tx.conn, record.organization_id, template)
         template = declaring.conceal(template, compartment, record.id, record.template)
         plain = {columns[name]: value for name, value in changes.items() if name in columns}
         await containers.change(tx, record.id, template=template, generation=record.generation + 1, **plain)
@@ -165,7 +187,7 @@ async def update(context: Context, data: Any) -> ContainerDetail:
     return await write_named(context, unit, _TAKEN, str(changes.get("name", "")))
 
 
-@procedure("container.remove", "DELETE", "deploy", scopes.container, rest="/containers/{containerId}")
+@procedure("container.remove", "DELETE", "deploy", scopes.container, rest="/containers/{containerId}", effect="moves")
 async def remove(context: Context, data: ContainerId) -> Nothing:
     """Stop every instance and remove them with their volumes. The container is `deleting` until its nodes have done so."""
 
@@ -201,12 +223,14 @@ def _template(data: CreateContainer) -> Template:
     if data.source is not None and data.source.type != "registry":
         raise BadRequest(f"source.type: must be 'registry', not {data.source.type!r}")
     image = data.source.image if data.source else data.image
-    credentials = data.source.credentials if data.source else data.credentials
+    pulled_with = data.source or data
     declared = {one.name: getattr(data, one.name) for one in msgspec.structs.fields(Declaration)}
-    return Template(image=image or "", credentials=credentials, **declared)
+    return Template(
+        image=image or "", credentials=pulled_with.credentials, registry_id=pulled_with.registry_id, **declared
+    )
 
 
-async def _home(conn: AsyncConnection, project: ProjectRecord, data: CreateContainer) -> tuple[str, str]:
+async def _home(conn: AsyncConnection, project: ProjectRecord, data: CreateContainer) -> tuple[EnvironmentRecord, str]:
     """The environment and the cluster the new container belongs to, checked to be the project's and the organisation's, and not to
     be on their way out."""
     if await projects.get(conn, project.id) is None:
@@ -226,4 +250,4 @@ async def _home(conn: AsyncConnection, project: ProjectRecord, data: CreateConta
     cluster = await clusters.get(conn, cluster_id)
     if cluster is None or cluster.organization_id != project.organization_id:
         raise BadRequest("clusterId: no such cluster in this organisation")
-    return wanted[0].id, cluster_id
+    return wanted[0], cluster_id

@@ -6,16 +6,17 @@ from msgspec import structs
 
 from coordinator.core import rollout
 from coordinator.errors import BadRequest, NotFound, PreconditionFailed
-from coordinator.procedures import declaring, releasing, scopes
+from coordinator.procedures import declaring, inheriting, releasing, scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.container import ContainerId, Replicas, require
 from coordinator.procedures.container_views import ContainerDetail, DeploymentView, deployment_view, detail
 from coordinator.procedures.context import Context, Scope
 from coordinator.procedures.inputs import Id, Note, View
 from coordinator.procedures.table import procedure
-from coordinator.store import containers, deployments, releases
+from coordinator.store import approvals, containers, deployments, releases
 from coordinator.store.containers import ContainerRecord
 from coordinator.store.database import Tx
+from coordinator.store.deployments import DeploymentRecord
 from coordinator.store.releases import ReleaseRecord
 from shared.kit.clock import iso
 from shared.spec.container import ImageName, Part
@@ -53,33 +54,56 @@ class DeployView(View, frozen=True):
     triggered_at: str
 
 
-@procedure("container.deploy", "POST", "deploy", scopes.container, rest="/containers/{containerId}/deploy")
+@procedure(
+    "container.deploy",
+    "POST",
+    "deploy",
+    scopes.container,
+    rest="/containers/{containerId}/deploy",
+    effect="deploys",
+)
 async def deploy(context: Context, data: Deploy) -> DeployView:
     """Release the declaration as it is now, with another image when given, and roll it out, number of replicas included. A stopped
     container starts."""
 
     async def unit(tx: Tx) -> DeployView:
         record = await require(tx.conn, data.container_id)
-        template = structs.replace(record.template, image=data.image) if data.image else record.template
-        declaring.check(template, record.template)
-        if data.image:
-            await containers.change(tx, record.id, template=template, generation=record.generation + 1)
         previous = await _in_force(tx, record)
-        release = await releasing.new_release(tx, context, record.id, template, data.note)
-        started = await releasing.start(tx, context, record, release, "deploy", data.note)
-        await note(tx, context, "container.deploy", record.id, record.organization_id, image=template.image)
+        started, image = await begin_deploy(tx, context, record, data.image, data.note)
         return DeployView(
             deployment_id=started.id,
             status=started.status,
             previous_image=previous.image if previous else None,
-            new_image=template.image,
+            new_image=image,
             triggered_at=iso(started.created_at),
         )
 
     return await context.services.store.write(unit)
 
 
-@procedure("container.scale", "POST", "deploy", scopes.container, rest="/containers/{containerId}/scale")
+async def begin_deploy(
+    tx: Tx, context: Context, record: ContainerRecord, image: str | None, text: str
+) -> tuple[DeploymentRecord, str]:
+    """The deployment of the declaration as it is now, with another image when given, and the image it brings."""
+    template = structs.replace(record.template, image=image) if image else record.template
+    declaring.check(template, record.template)
+    await inheriting.check_registry(tx.conn, record.organization_id, template)
+    if image:
+        await containers.change(tx, record.id, template=template, generation=record.generation + 1)
+    release = await releasing.new_release(tx, context, record, template, text)
+    started = await releasing.start(tx, context, record, release, "deploy", text)
+    await note(tx, context, "container.deploy", record.id, record.organization_id, image=template.image)
+    return started, template.image
+
+
+@procedure(
+    "container.scale",
+    "POST",
+    "deploy",
+    scopes.container,
+    rest="/containers/{containerId}/scale",
+    effect="moves",
+)
 async def scale(context: Context, data: Scale) -> ContainerDetail:
     """Change the number of replicas at once, without a release."""
 
@@ -98,17 +122,24 @@ async def scale(context: Context, data: Scale) -> ContainerDetail:
     return await context.services.store.write(unit)
 
 
-@procedure("container.restart", "POST", "deploy", scopes.container, rest="/containers/{containerId}/restart")
+@procedure(
+    "container.restart",
+    "POST",
+    "deploy",
+    scopes.container,
+    rest="/containers/{containerId}/restart",
+    effect="deploys",
+)
 async def restart(context: Context, data: ContainerId) -> ContainerDetail:
     """Replace every instance by a fresh one of the release in force, by the container's own strategy; a stopped container starts.
-    What was declared since, the number of replicas too, waits for a deploy."""
+    What was declared since, the number of replicas and inherited variables too, waits for a deploy."""
 
     async def unit(tx: Tx) -> ContainerDetail:
         record = await require(tx.conn, data.container_id)
         current = await _in_force(tx, record)
         if current is None:
             raise PreconditionFailed("the container has never been deployed")
-        release = await releasing.new_release(tx, context, record.id, current.template, note="restart")
+        release = await releasing.repeat_release(tx, context, current, note="restart")
         await releasing.start(tx, context, record, release, "restart")
         await note(tx, context, "container.restart", record.id, record.organization_id)
         return await _detail(tx, record.id)
@@ -116,13 +147,27 @@ async def restart(context: Context, data: ContainerId) -> ContainerDetail:
     return await context.services.store.write(unit)
 
 
-@procedure("container.stop", "POST", "deploy", scopes.container, rest="/containers/{containerId}/stop")
+@procedure(
+    "container.stop",
+    "POST",
+    "deploy",
+    scopes.container,
+    rest="/containers/{containerId}/stop",
+    effect="moves",
+)
 async def stop(context: Context, data: ContainerId) -> ContainerDetail:
     """Stop every instance and keep it, with its logs; a deployment under way pauses until the container starts again."""
     return await _set_desired(context, data.container_id, "stopped", "container.stop")
 
 
-@procedure("container.start", "POST", "deploy", scopes.container, rest="/containers/{containerId}/start")
+@procedure(
+    "container.start",
+    "POST",
+    "deploy",
+    scopes.container,
+    rest="/containers/{containerId}/start",
+    effect="moves",
+)
 async def start(context: Context, data: ContainerId) -> ContainerDetail:
     """Run a stopped container again, as declared."""
     return await _set_desired(context, data.container_id, "running", "container.start")
@@ -134,13 +179,19 @@ async def _container_or_release(context: Context, data: Rollback) -> Scope:
     async with context.services.store.read() as conn:
         release = await releases.get(conn, data.release_id) if data.release_id else None
         container_id = release.container_id if release else data.container_id
-        record = await containers.get(conn, container_id or "")
-    if record is None or (data.release_id and release is None):
-        raise NotFound("release not found" if data.release_id else "container not found")
-    return Scope(record.organization_id, "release" if data.release_id else "container", record, record.cluster_id)
+        found = await containers.get_guarded(conn, container_id or "")
+    return scopes.of_container("release" if data.release_id else "container", found)
 
 
-@procedure("container.rollback", "POST", "deploy", _container_or_release, rest="/containers/{containerId}/rollback")
+@procedure(
+    "container.rollback",
+    "POST",
+    "deploy",
+    _container_or_release,
+    rest="/containers/{containerId}/rollback",
+    also=("/releases/{releaseId}/rollback",),
+    effect="deploys",
+)
 async def rollback(context: Context, data: Rollback) -> DeploymentView:
     """Return to an earlier release, as it was frozen: nothing is rebuilt. The number of replicas stays as it is; a stopped
     container starts."""
@@ -157,17 +208,28 @@ async def rollback(context: Context, data: Rollback) -> DeploymentView:
     return await context.services.store.write(unit)
 
 
-@procedure("container.cancelDeployment", "POST", "deploy", scopes.deployment, rest="/deployments/{deploymentId}/cancel")
+@procedure(
+    "container.cancelDeployment",
+    "POST",
+    "deploy",
+    scopes.deployment,
+    rest="/deployments/{deploymentId}/cancel",
+    effect="declares",
+)
 async def cancel(context: Context, data: DeploymentId) -> DeploymentView:
-    """Stop a deployment that is under way and return to the release before it."""
+    """Stop a deployment that is under way and return to the release before it; withdraw one that waits for an approval."""
 
     async def unit(tx: Tx) -> DeploymentView:
         record = await deployments.get(tx.conn, data.deployment_id)
         if record is None:
             raise NotFound("deployment not found")
-        if not record.active:
+        if record.status == "pending":
+            await releasing.drop_held(tx, record, "withdrawn before anybody decided on it")
+            await approvals.settle(tx, record.id, "withdrawn", decided_by=context.user.user_id)
+        elif record.active:
+            await deployments.change(tx, record.id, state=rollout.dump(rollout.cancel(rollout.load(record.state))))
+        else:
             raise PreconditionFailed(f"the deployment has ended: {record.status}")
-        await deployments.change(tx, record.id, state=rollout.dump(rollout.cancel(rollout.load(record.state))))
         await note(tx, context, "container.cancelDeployment", record.id, context.record.organization_id)
         return await deployment_view(tx.conn, await deployments.get(tx.conn, record.id) or record)
 

@@ -21,9 +21,10 @@ from coordinator.procedures.container_views import (
 )
 from coordinator.procedures.context import Context
 from coordinator.procedures.inputs import Id, Page, View
+from coordinator.procedures.remembered import Concern
 from coordinator.procedures.table import procedure
 from coordinator.store import containers, deployments, instances, releases
-from coordinator.store.changes import Subscription
+from coordinator.store.changes import Kind, Subscription
 from shared.kit.clock import iso
 from shared.spec.container import Part
 from shared.spec.node import InstanceSample
@@ -70,7 +71,13 @@ class InstanceSeries(View, frozen=True):
     samples: list[Reading]
 
 
-@procedure("container.one", "GET", "viewer", scopes.container, rest="/containers/{containerId}")
+def _about(data: ReadContainer) -> tuple[Concern, ...]:
+    """What waits is not the same for the next."""
+    own: tuple[Kind, ...] = ("container", "deployment", "instance")
+    return () if data.wait_for else (*((kind, data.container_id) for kind in own), ("node", None), ("variable", None))
+
+
+@procedure("container.one", "GET", "viewer", scopes.container, rest="/containers/{containerId}", concerns=_about)
 async def one(context: Context, data: ReadContainer) -> ContainerDetail:
     """A container: its declaration, what is in force, and every instance with the reason for anything not as desired. With
     `waitFor` a deploy script needs no polling."""

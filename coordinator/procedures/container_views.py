@@ -8,13 +8,15 @@ from coordinator.control import snapshots
 from coordinator.control.snapshots import Snapshot
 from coordinator.core.explain import container_status, instance_status
 from coordinator.errors import NotFound
-from coordinator.procedures import declaring
+from coordinator.procedures import declaring, inheriting
 from coordinator.procedures.inputs import View
-from coordinator.store import releases
+from coordinator.store import approvals, containers, releases
+from coordinator.store.approvals import ApprovalRecord
 from coordinator.store.containers import ContainerRecord
 from coordinator.store.deployments import DeploymentRecord
 from coordinator.store.instances import InstanceRecord
 from coordinator.store.releases import ReleaseRecord
+from coordinator.store.variables import VariableRecord
 from shared.kit.clock import iso
 from shared.spec.container import (
     EnvVar,
@@ -84,7 +86,7 @@ class ReleaseView(View, frozen=True):
 
 class ContainerDetail(View, frozen=True):
     """The declaration as last written; `release` is what is in force, and `pendingChanges` names the fields in which they differ
-    until the next deploy."""
+    until the next deploy; `variables` among them stands for what it inherits."""
 
     id: str
     name: str
@@ -111,6 +113,7 @@ class ContainerDetail(View, frozen=True):
     labels: dict[str, str]
     security: Security
     credentials: RegistryCredentials | None
+    registry_id: str | None
     generation: int
     release: ReleaseView | None
     pending_changes: list[str]
@@ -121,13 +124,34 @@ class ContainerDetail(View, frozen=True):
 
 
 class EventView(View, frozen=True):
+    """`seq` counts a deployment's events; its last 100 are kept."""
+
+    seq: int
     at: str
     message: str
 
 
-class DeploymentView(View, frozen=True):
+class ApprovalView(View, frozen=True):
+    """`status`: pending, approved, rejected, or withdrawn. `comment`: of who decided."""
+
     id: str
+    deployment_id: str
+    requested_by: str
+    status: str
+    comment: str
+    decided_by: str | None
+    created_at: str
+    decided_at: str | None
+
+
+class DeploymentView(View, frozen=True):
+    """`number` counts the organisation's deployments, whatever container they are of."""
+
+    id: str
+    number: int
     container_id: str
+    environment_id: str
+    release_id: str
     kind: str
     status: str
     error: str
@@ -136,7 +160,7 @@ class DeploymentView(View, frozen=True):
     image: str
     previous_image: str | None
     events: list[EventView]
-    approvals: list[object]
+    approvals: list[ApprovalView]
     created_by: str
     created_at: str
     finished_at: str | None
@@ -152,19 +176,35 @@ async def detail(conn: AsyncConnection, record: ContainerRecord, now: float) -> 
     snapshot = (await snapshots.load(conn, [record.id])).get(record.id)
     if snapshot is None:
         raise NotFound("container not found")
-    return _detail(snapshot, now)
+    return _detail(snapshot, await inheriting.current(conn, record), now)
 
 
 async def deployment_view(conn: AsyncConnection, record: DeploymentRecord) -> DeploymentView:
     wanted = [one for one in (record.release_id, record.previous_release_id) if one is not None]
     known = await releases.of_ids(conn, wanted)
-    return _deployment(record, known)
+    homes = await containers.of_ids(conn, [record.container_id])
+    return _deployment(record, homes, known, await approvals.of_deployment(conn, record.id))
 
 
 async def deployment_views(conn: AsyncConnection, records: list[DeploymentRecord]) -> list[DeploymentView]:
     wanted = {one for record in records for one in (record.release_id, record.previous_release_id) if one is not None}
     known = await releases.of_ids(conn, wanted)
-    return [_deployment(record, known) for record in records]
+    asked = await approvals.of_deployments(conn, [record.id for record in records])
+    homes = await containers.of_ids(conn, {record.container_id for record in records})
+    return [_deployment(record, homes, known, asked.get(record.id)) for record in records]
+
+
+def approval_view(record: ApprovalRecord) -> ApprovalView:
+    return ApprovalView(
+        id=record.id,
+        deployment_id=record.deployment_id,
+        requested_by=record.requested_by,
+        status=record.status,
+        comment=record.comment,
+        decided_by=record.decided_by,
+        created_at=iso(record.created_at),
+        decided_at=_time(record.decided_at),
+    )
 
 
 def release_view(record: ReleaseRecord) -> ReleaseView:
@@ -195,7 +235,7 @@ def _row(snapshot: Snapshot, now: float) -> ContainerRow:
     )
 
 
-def _detail(snapshot: Snapshot, now: float) -> ContainerDetail:
+def _detail(snapshot: Snapshot, inherited: list[VariableRecord], now: float) -> ContainerDetail:
     record = snapshot.container
     status = container_status(snapshot.overview(), now)
     release = snapshot.release(record.target_release_id)
@@ -208,25 +248,29 @@ def _detail(snapshot: Snapshot, now: float) -> ContainerDetail:
         environment_id=record.environment_id,
         cluster_id=record.cluster_id,
         status=status.word,
-        reason=_reason(status.reason),
+        reason=reason_view(status.reason),
         replicas=record.declared_replicas,
         domains=[],
         generation=record.generation,
         release=release_view(release) if release else None,
-        pending_changes=_pending(record, release),
+        pending_changes=_pending(record, release, inherited),
         deployment_id=snapshot.active.id if snapshot.active else None,
-        instances=[
-            _instance(snapshot, one) for one in sorted(snapshot.instances, key=lambda each: (each.slot, each.id))
-        ],
+        instances=instance_rows(snapshot),
         created_at=iso(record.created_at),
         last_deployed_at=_time(record.last_deployed_at),
         **declared,
     )
 
 
-def _pending(record: ContainerRecord, release: ReleaseRecord | None) -> list[str]:
+def _pending(record: ContainerRecord, release: ReleaseRecord | None, inherited: list[VariableRecord]) -> list[str]:
     waiting = declaring.changed_fields(record.template, release.template) if release else []
+    if release is not None and inheriting.differs(inherited, record.template, release):
+        waiting.append("variables")
     return [*waiting, "replicas"] if record.declared_replicas != record.replicas else waiting
+
+
+def instance_rows(snapshot: Snapshot) -> list[InstanceRow]:
+    return [_instance(snapshot, one) for one in sorted(snapshot.instances, key=lambda each: (each.slot, each.id))]
 
 
 def _instance(snapshot: Snapshot, record: InstanceRecord) -> InstanceRow:
@@ -237,7 +281,7 @@ def _instance(snapshot: Snapshot, record: InstanceRecord) -> InstanceRow:
         node_id=record.node_id,
         status=word,
         health=record.health,
-        reason=_reason(reason),
+        reason=reason_view(reason),
         revision=record.revision,
         restarts=record.restarts,
         started_at=_time(record.started_at),
@@ -249,12 +293,20 @@ def _instance(snapshot: Snapshot, record: InstanceRecord) -> InstanceRow:
     )
 
 
-def _deployment(record: DeploymentRecord, known: dict[str, ReleaseRecord]) -> DeploymentView:
+def _deployment(
+    record: DeploymentRecord,
+    homes: dict[str, ContainerRecord],
+    known: dict[str, ReleaseRecord],
+    approval: ApprovalRecord | None,
+) -> DeploymentView:
     release = known[record.release_id]
     previous = known.get(record.previous_release_id) if record.previous_release_id else None
     return DeploymentView(
         id=record.id,
+        number=record.number,
         container_id=record.container_id,
+        environment_id=homes[record.container_id].environment_id,
+        release_id=record.release_id,
         kind=record.kind,
         status=record.status,
         error=record.error,
@@ -262,15 +314,15 @@ def _deployment(record: DeploymentRecord, known: dict[str, ReleaseRecord]) -> De
         revision=release.revision,
         image=release.image,
         previous_image=previous.image if previous else None,
-        events=[EventView(at=iso(event.at), message=event.message) for event in record.events],
-        approvals=[],
+        events=[EventView(seq=event.seq, at=iso(event.at), message=event.message) for event in record.events],
+        approvals=[] if approval is None else [approval_view(approval)],
         created_by=record.created_by,
         created_at=iso(record.created_at),
         finished_at=_time(record.finished_at),
     )
 
 
-def _reason(reason: Reason | None) -> ReasonView | None:
+def reason_view(reason: Reason | None) -> ReasonView | None:
     if reason is None:
         return None
     return ReasonView(code=reason.code, message=reason.message, next_at=_time(reason.next_at))

@@ -4,6 +4,7 @@ Secret values are concealed before they reach a row and masked before they reach
 request and inside the frame to the node. Writing the mask back keeps the stored value, so an answer can be edited and returned.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from coordinator.errors import BadRequest
 from coordinator.store.vault import REGISTRY_KEY, Compartment, env_context, plain_size
 from shared.spec.container import MASK, EnvVar, RegistryCredentials, Template, problems
+from shared.spec.release import Inherited, overlaid
 
 
 def check(template: Template, stored: Template | None) -> None:
@@ -18,6 +20,15 @@ def check(template: Template, stored: Template | None) -> None:
     found = [f"{field}: {rule}" for field, rule in problems(_as_plain(template, stored))]
     if found:
         raise BadRequest("; ".join(found))
+
+
+def check_whole(template: Template, inherited: Sequence[Inherited]) -> None:
+    """Raises BadRequest when what `template` inherits does not go with it. `template` is in its resting form, `inherited` plain."""
+    known = set(problems(_as_plain(template, template)))
+    whole = problems(overlaid(_as_plain(template, template), inherited))
+    found = [rule for field, rule in dict.fromkeys(whole) if (field, rule) not in known]
+    if found:
+        raise BadRequest(f"variables: with those inherited, {'; '.join(found)}")
 
 
 def overlay(stored: Template, changes: dict[str, Any]) -> Template:

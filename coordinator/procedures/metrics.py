@@ -5,14 +5,20 @@ Labels are bounded: those organisations, and words from closed sets.
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from coordinator import VERSION
 from coordinator.core.permissions import may
+from coordinator.logs.drains.courier import DrainStatus
 from coordinator.procedures.context import Context
 from coordinator.store import census
 from coordinator.store.census import Census
+from coordinator.store.log_drains import LogDrainRecord
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,11 +30,42 @@ async def exposition(context: Context) -> bytes:
     async with services.store.read() as conn:
         counted = await census.take(conn, seen)
     # Off the loop: the process' own figures are read from files.
-    return await asyncio.to_thread(_render, counted, services.leases.connected_count)
+    drains = _Drains(
+        (record, status) for record, status in services.drains.statuses() if record.organization_id in seen
+    )
+    return await asyncio.to_thread(_render, counted, services.leases.connected_count, drains)
 
 
-def _render(counted: Census, connected: int) -> bytes:
+class _Drains(Collector):
+    """Sums over an organisation's drains of one type. Their counts survive restarts, so they are shown as they are."""
+
+    def __init__(self, drains: Iterable[tuple[LogDrainRecord, DrainStatus]]) -> None:
+        self._lines: Counter[tuple[str, str, str]] = Counter()
+        self._buffered: Counter[tuple[str, str]] = Counter()
+        self._failing: Counter[tuple[str, str]] = Counter()
+        for record, status in drains:
+            key = (record.organization_id, record.type)
+            self._lines[*key, "delivered"] += status.delivered
+            self._lines[*key, "dropped"] += status.dropped
+            self._buffered[key] += status.buffered
+            self._failing[key] += status.state == "failing"
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ["organization", "type"]
+        lines = CounterMetricFamily("argosy_log_drain_lines", "Lines of log drains by fate.", labels=[*labels, "fate"])
+        buffered = GaugeMetricFamily("argosy_log_drain_buffered_lines", "Lines that wait on the disk.", labels=labels)
+        failing = GaugeMetricFamily("argosy_log_drains_failing", "Log drains that deliver nothing.", labels=labels)
+        for fate, count in self._lines.items():
+            lines.add_metric(list(fate), count)
+        for family, numbers in ((buffered, self._buffered), (failing, self._failing)):
+            for key, count in numbers.items():
+                family.add_metric(list(key), count)
+        return [lines, buffered, failing]
+
+
+def _render(counted: Census, connected: int, drains: _Drains) -> bytes:
     registry = CollectorRegistry()
+    registry.register(drains)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     build = Gauge("argosy_build_info", "Always 1; the version is a label.", ["version"], registry=registry)

@@ -2,20 +2,24 @@
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from coordinator.errors import NotFound, PreconditionFailed
 from coordinator.procedures import scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.context import Context
 from coordinator.procedures.inputs import Description, Id, View
 from coordinator.procedures.table import Nothing, procedure
-from coordinator.store import organizations
+from coordinator.procedures.writing import given
+from coordinator.store import organizations, removals
 from coordinator.store.database import Tx
 from coordinator.store.organizations import MembershipRecord, OrganizationRecord
 from shared.kit.clock import iso
 from shared.kit.ids import new_id
 from shared.spec.container import Part
+
+OrganizationName = Annotated[str, Meta(min_length=2, max_length=50)]
 
 
 class OrganizationId(Part, frozen=True):
@@ -23,8 +27,14 @@ class OrganizationId(Part, frozen=True):
 
 
 class CreateOrganization(Part, frozen=True):
-    name: Annotated[str, Meta(min_length=2, max_length=50)]
+    name: OrganizationName
     description: Description = ""
+
+
+class UpdateOrganization(Part, frozen=True):
+    organization_id: Id
+    name: OrganizationName | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
 
 
 class OrganizationView(View, frozen=True):
@@ -58,7 +68,7 @@ class CreatedOrganization(View, frozen=True):
 async def list_organizations(context: Context, data: Nothing) -> list[OrganizationView]:
     """The caller's organisations."""
     async with context.services.store.read() as conn:
-        found = await organizations.of_user(conn, context.user.user_id)
+        found = await organizations.of_ids(conn, context.user.roles)
         return await _views(conn, found)
 
 
@@ -87,7 +97,7 @@ async def one(context: Context, data: OrganizationId) -> OrganizationDetail:
 async def create(context: Context, data: CreateOrganization) -> CreatedOrganization:
     """A new organisation, owned by the caller."""
     organization_id = new_id("org")
-    caller = context.user
+    founder = context.account
 
     async def unit(tx: Tx) -> OrganizationRecord:
         record = OrganizationRecord(
@@ -100,7 +110,7 @@ async def create(context: Context, data: CreateOrganization) -> CreatedOrganizat
         await organizations.insert(tx, record)
         await organizations.join(
             tx,
-            MembershipRecord(organization_id=record.id, user_id=caller.user_id, role="owner", joined_at=tx.now),
+            MembershipRecord(organization_id=record.id, user_id=founder, role="owner", joined_at=tx.now),
         )
         await note(tx, context, "organization.create", record.id, record.id, name=record.name)
         return record
@@ -109,6 +119,46 @@ async def create(context: Context, data: CreateOrganization) -> CreatedOrganizat
     return CreatedOrganization(
         id=record.id, name=record.name, description=record.description, created_at=iso(record.created_at)
     )
+
+
+@procedure("organization.update", "PATCH", "admin", scopes.organization, rest="/organizations/{organizationId}")
+async def update(context: Context, data: UpdateOrganization) -> OrganizationView:
+    """Change an organisation's name or description."""
+    changes = given(data, "organization_id")
+
+    async def unit(tx: Tx) -> OrganizationView:
+        if not await organizations.hold(tx, data.organization_id):
+            raise NotFound("organization not found")
+        if changes:
+            await organizations.change(tx, data.organization_id, **changes)
+            await note(tx, context, "organization.update", data.organization_id, data.organization_id, **changes)
+        record = await organizations.get(tx.conn, data.organization_id)
+        (view,) = await _views(tx.conn, [record or context.record])
+        return view
+
+    return await context.services.store.write(unit)
+
+
+@procedure("organization.remove", "DELETE", "owner", scopes.organization, rest="/organizations/{organizationId}")
+async def remove(context: Context, data: OrganizationId) -> Nothing:
+    """Remove an organisation and everything it owns. From now on nobody sees it and no token of it opens anything; its nodes stop
+    and remove what they run, and are released when that is done. Refused while a node with instances is not heard of: remove that
+    node by force first, or bring it back. The audit log is kept."""
+
+    async def unit(tx: Tx) -> None:
+        if not await organizations.hold(tx, data.organization_id):
+            raise NotFound("organization not found")
+        lost = await removals.lost_with_work(tx.conn, data.organization_id)
+        if lost:
+            raise PreconditionFailed(
+                f"{', '.join(lost)}: not heard of, and may still run instances; bring these nodes back, or remove them with "
+                "cluster.removeNode and force"
+            )
+        await removals.begin(tx, data.organization_id)
+        await note(tx, context, "organization.remove", data.organization_id, data.organization_id)
+
+    await context.services.store.write(unit)
+    return Nothing()
 
 
 async def _views(conn: AsyncConnection, records: list[OrganizationRecord]) -> list[OrganizationView]:

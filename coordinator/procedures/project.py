@@ -1,17 +1,19 @@
 """Projects: what belongs together, in environments."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from coordinator.control import snapshots
+from coordinator.core.explain import ContainerStatus, container_status
 from coordinator.errors import NotFound, PreconditionFailed
 from coordinator.procedures import paging, scopes
 from coordinator.procedures.auditing import note
 from coordinator.procedures.context import Context
 from coordinator.procedures.environment import EnvironmentView, own_cluster
-from coordinator.procedures.environment import view as environment_view
+from coordinator.procedures.environment import views as environment_views
 from coordinator.procedures.inputs import Description, Id, Page, View
 from coordinator.procedures.table import Nothing, procedure
 from coordinator.procedures.writing import given, write_named
@@ -24,12 +26,16 @@ from shared.kit.ids import new_id
 from shared.spec.container import Part
 
 FIRST_ENVIRONMENT = "production"
+ProjectStatus = Literal["empty", "running", "deploying", "stopped", "error"]
 ProjectName = Annotated[str, Meta(min_length=2, max_length=64)]
 
 
 class ListProjects(Page, frozen=True, kw_only=True):
     organization_id: Id
     search: Annotated[str, Meta(max_length=64)] = ""
+    status: Annotated[ProjectStatus | None, Meta(description="only those; a page may then be shorter than `limit`")] = (
+        None
+    )
 
 
 class ProjectId(Part, frozen=True):
@@ -50,10 +56,13 @@ class UpdateProject(Part, frozen=True):
 
 
 class ProjectView(View, frozen=True):
+    """`status`: the gravest of its containers' statuses; `empty` without any."""
+
     id: str
     name: str
     description: str
     organization_id: str
+    status: ProjectStatus
     environment_count: int
     container_count: int
     created_at: str
@@ -79,25 +88,27 @@ async def list_projects(context: Context, data: ListProjects) -> list[ProjectVie
         rows = await projects.of_organization(
             conn, data.organization_id, search=data.search, after=data.cursor or "", limit=paging.fetch(data)
         )
-        return await _views(conn, paging.cut(context, data, rows))
+        listed = await _views(conn, paging.cut(context, data, rows), context.now())
+    return [view for view in listed if data.status in (None, view.status)]
 
 
 @procedure("project.one", "GET", "viewer", scopes.project, rest="/projects/{projectId}")
 async def one(context: Context, data: ProjectId) -> ProjectDetail:
     """A project with its environments and a summary of its containers."""
     async with context.services.store.read() as conn:
-        (view,) = await _views(conn, [context.record])
-        environments = await projects.environments_of(conn, data.project_id)
+        (view,) = await _views(conn, [context.record], context.now())
+        environments = await environment_views(conn, await projects.environments_of(conn, data.project_id))
         found = await _all_containers(conn, data.project_id)
     return ProjectDetail(
         id=view.id,
         name=view.name,
         description=view.description,
         organization_id=view.organization_id,
+        status=view.status,
         environment_count=view.environment_count,
         container_count=view.container_count,
         created_at=view.created_at,
-        environments=[environment_view(record) for record in environments],
+        environments=environments,
         containers=[
             ContainerSummary(
                 id=record.id,
@@ -139,7 +150,7 @@ async def create(context: Context, data: CreateProject) -> ProjectView:
             ),
         )
         await note(tx, context, "project.create", project_id, data.organization_id, name=data.name)
-        (view,) = await _views(tx.conn, [record])
+        (view,) = await _views(tx.conn, [record], tx.now)
         return view
 
     return await write_named(context, unit, "the organisation already has a project", data.name)
@@ -157,7 +168,7 @@ async def update(context: Context, data: UpdateProject) -> ProjectView:
         record = await projects.get(tx.conn, data.project_id)
         if record is None:
             raise NotFound("project not found")
-        (view,) = await _views(tx.conn, [record])
+        (view,) = await _views(tx.conn, [record], tx.now)
         return view
 
     return await write_named(context, unit, "the organisation already has a project", data.name)
@@ -186,17 +197,32 @@ async def _all_containers(conn: AsyncConnection, project_id: str) -> list[Contai
     return found
 
 
-async def _views(conn: AsyncConnection, records: list[ProjectRecord]) -> list[ProjectView]:
+async def _views(conn: AsyncConnection, records: list[ProjectRecord], now: float) -> list[ProjectView]:
     counts = await projects.counts(conn, [record.id for record in records])
+    found: dict[str, set[ContainerStatus]] = {record.id: set() for record in records}
+    for one in (await snapshots.load(conn, await containers.ids_of_projects(conn, list(found)))).values():
+        found[one.container.project_id].add(container_status(one.overview(), now).word)
     return [
         ProjectView(
             id=record.id,
             name=record.name,
             description=record.description,
             organization_id=record.organization_id,
+            status=_status(found[record.id]),
             environment_count=counts[record.id].environments,
             container_count=counts[record.id].containers,
             created_at=iso(record.created_at),
         )
         for record in records
     ]
+
+
+def _status(found: set[ContainerStatus]) -> ProjectStatus:
+    """What somebody should look at comes first. Stopped only when nothing is meant to run."""
+    if "error" in found:
+        return "error"
+    if found & {"creating", "deploying", "deleting"}:
+        return "deploying"
+    if not found:
+        return "empty"
+    return "running" if "running" in found else "stopped"

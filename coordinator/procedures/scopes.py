@@ -8,6 +8,8 @@ from typing import Protocol
 from coordinator.errors import NotFound
 from coordinator.procedures.context import Context, Scope
 from coordinator.store import clusters, containers, deployments, organizations, projects
+from coordinator.store.containers import ContainerRecord
+from coordinator.store.projects import EnvironmentRecord, Guard
 
 
 class OfOrganization(Protocol):
@@ -43,7 +45,7 @@ class OfDeployment(Protocol):
 async def organization(context: Context, data: OfOrganization) -> Scope:
     async with context.services.store.read() as conn:
         record = await organizations.get(conn, data.organization_id)
-    if record is None:
+    if record is None or record.removed_at is not None:
         raise NotFound("organization not found")
     return Scope(record.id, "organization", record)
 
@@ -62,7 +64,7 @@ async def environment(context: Context, data: OfEnvironment) -> Scope:
         owner = await projects.environment_organization(conn, data.environment_id)
     if record is None or owner is None:
         raise NotFound("environment not found")
-    return Scope(owner, "environment", record)
+    return Scope(owner, "environment", record, guard=guard_of(record))
 
 
 async def cluster(context: Context, data: OfCluster) -> Scope:
@@ -75,17 +77,25 @@ async def cluster(context: Context, data: OfCluster) -> Scope:
 
 async def container(context: Context, data: OfContainer) -> Scope:
     async with context.services.store.read() as conn:
-        record = await containers.get(conn, data.container_id)
-    if record is None:
-        raise NotFound("container not found")
-    return Scope(record.organization_id, "container", record, record.cluster_id)
+        found = await containers.get_guarded(conn, data.container_id)
+    return of_container("container", found)
 
 
 async def deployment(context: Context, data: OfDeployment) -> Scope:
     """The record is the container's: whoever may see or deploy it may see or cancel its deployments."""
     async with context.services.store.read() as conn:
-        found = await deployments.get(conn, data.deployment_id)
-        record = await containers.get(conn, found.container_id) if found else None
-    if record is None:
-        raise NotFound("deployment not found")
-    return Scope(record.organization_id, "deployment", record, record.cluster_id)
+        deployment = await deployments.get(conn, data.deployment_id)
+        found = await containers.get_guarded(conn, deployment.container_id) if deployment else None
+    return of_container("deployment", found)
+
+
+def of_container(noun: str, found: tuple[ContainerRecord, Guard] | None) -> Scope:
+    """Of `noun`, which belongs to a container."""
+    if found is None:
+        raise NotFound(f"{noun} not found")
+    record, guard = found
+    return Scope(record.organization_id, noun, record, record.cluster_id, guard)
+
+
+def guard_of(record: EnvironmentRecord) -> Guard:
+    return Guard(environment_id=record.id, name=record.name, protection=record.protection, reviewers=record.reviewers)

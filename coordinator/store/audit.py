@@ -3,16 +3,19 @@
 The head of a chain is a row of its own, read and moved on in the same transaction: the database orders entries, whoever writes.
 """
 
+import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store import tables
 from coordinator.store.chain import GENESIS, Link, digest
 from coordinator.store.mapping import Mapper, Record
+from coordinator.store.prepared import Prepared
 from coordinator.store.writer import Tx
 from shared.kit.ids import new_id
 from shared.kit.seal import SigningKey
@@ -40,17 +43,19 @@ class AuditRecord(Record, frozen=True, kw_only=True):
     signature: bytes
 
 
+_audit = tables.audit.c
 audits = Mapper(AuditRecord, tables.audit)
-_head = select(tables.audit_head.c.sequence, tables.audit_head.c.hash).where(
-    tables.audit_head.c.chain == bindparam("of_chain")
+_head = Prepared(  # SQLite has one writer, and no locks on rows
+    select(tables.audit_head.c.sequence, tables.audit_head.c.hash)
+    .where(tables.audit_head.c.chain == bindparam("of_chain"))
+    .with_for_update()
 )
-_locked_head = _head.with_for_update()
-_move_head = (
+_move_head = Prepared(
     update(tables.audit_head)
     .where(tables.audit_head.c.chain == bindparam("of_chain"))
     .values(sequence=bindparam("new_sequence"), hash=bindparam("new_hash"))
 )
-_append = tables.audit.insert()
+_append = Prepared(tables.audit.insert())
 _FIRST = {
     "sqlite": sqlite.insert(tables.audit_head).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(tables.audit_head).on_conflict_do_nothing(),
@@ -64,6 +69,11 @@ class Notary:
     def __init__(self, key: SigningKey) -> None:
         self._key = key
         self.public = key.public
+        self.proving = asyncio.Lock()
+        """Held while a chain is proved: a long one takes seconds of a processor, and one processor is enough for that."""
+
+    def sign(self, digest: bytes) -> bytes:
+        return self._key.sign(digest)
 
     async def append(
         self,
@@ -97,29 +107,65 @@ class Notary:
             address=address,
         )
         sealed = digest(previous, link)
-        await tx.conn.execute(_append, {**_columns(link), "hash": sealed, "signature": self._key.sign(sealed)})
-        await tx.conn.execute(_move_head, {"of_chain": chain, "new_sequence": link.sequence, "new_hash": sealed})
+        await _append.change(tx.conn, {**_columns(link), "hash": sealed, "signature": self._key.sign(sealed)})
+        await _move_head.change(tx.conn, {"of_chain": chain, "new_sequence": link.sequence, "new_hash": sealed})
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a list of entries is narrowed to; None: not at all. `since` and `until`: Unix seconds, `until` not included."""
+
+    action: str | None = None
+    resource_type: str | None = None
+    resource: str | None = None
+    actor: str | None = None
+    since: float | None = None
+    until: float | None = None
 
 
 async def of_organization(
-    conn: AsyncConnection, organization_id: str, *, before: int | None = None, limit: int = 200
+    conn: AsyncConnection,
+    organization_id: str,
+    *,
+    wanted: Filter = Filter(),
+    before: int | None = None,
+    limit: int = 200,
 ) -> list[AuditRecord]:
     """Newest first; `before` is the last sequence of the page before."""
-    statement = audits.select(tables.audit.c.chain == organization_id)
+    statement = audits.select(_audit.chain == organization_id, *_narrow(wanted))
     if before is not None:
-        statement = statement.where(tables.audit.c.sequence < before)
-    return await audits.many(conn, statement.order_by(tables.audit.c.sequence.desc()).limit(limit))
+        statement = statement.where(_audit.sequence < before)
+    return await audits.many(conn, statement.order_by(_audit.sequence.desc()).limit(limit))
+
+
+def _narrow(wanted: Filter) -> list[ColumnElement[bool]]:
+    equal = {
+        _audit.action: wanted.action,
+        _audit.resource_type: wanted.resource_type,
+        _audit.resource: wanted.resource,
+        _audit.actor: wanted.actor,
+    }
+    found = [column == value for column, value in equal.items() if value is not None]
+    if wanted.since is not None:
+        found.append(_audit.at >= wanted.since)
+    if wanted.until is not None:
+        found.append(_audit.at < wanted.until)
+    return found
+
+
+async def get(conn: AsyncConnection, entry_id: str) -> AuditRecord | None:
+    return await audits.one(conn, _audit.id == entry_id)
 
 
 async def _take_head(conn: AsyncConnection, chain: str) -> tuple[int, bytes]:
     """The chain's last sequence and hash, locked until the end of the transaction; made on the chain's first entry."""
-    locked = _locked_head if conn.dialect.name == "postgresql" else _head
-    row = (await conn.execute(locked, {"of_chain": chain})).first()
+    row = await _head.first(conn, {"of_chain": chain})
     if row is None:
         first = {"chain": chain, "sequence": 0, "hash": GENESIS}
         await conn.execute(_FIRST[conn.dialect.name], first)
-        row = (await conn.execute(locked, {"of_chain": chain})).one()
-    return row.sequence, row.hash
+        row = await _head.first(conn, {"of_chain": chain})
+    assert row is not None, "it was there, or has just been made"
+    return row[0], row[1]
 
 
 def _columns(link: Link) -> dict[str, Any]:

@@ -32,6 +32,21 @@ class Link:
     address: str
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a chain goes on from, once its entries up to `sequence` were removed: what the signature beside it covers."""
+
+    chain: str
+    sequence: int
+    hash: bytes
+    at: float
+
+
+def checkpoint_digest(checkpoint: Checkpoint) -> bytes:
+    """Begins as no entry's does: a signature of one can never stand for the other."""
+    return sha256(b"checkpoint\n" + _encoder.encode(checkpoint)).digest()
+
+
 def digest(previous: bytes, link: Link) -> bytes:
     """JSON keeps the fields apart: no two different entries have the same text."""
     return sha256(previous + _encoder.encode(link)).digest()

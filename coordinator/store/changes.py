@@ -13,18 +13,25 @@ at everything once before it waits.
 | node | node id | facts, labels, availability, `lost`, or it was enrolled or removed |
 | cluster | cluster id | settings; or its nodes or the room on them changed: placement may have another answer |
 | assignment | node id | the set of instances it must hold changed |
+| access | user id, or service token id | a role, a grant, a token or a session of theirs changed or is gone |
+| registry | registry id | its server or its credentials changed, or it was exchanged for a token, or is gone |
+| drain | organization id | one of its log drains was made, changed or removed |
+| variable | id of the place | one of its variables was made, changed or removed |
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import change
 from shared.kit.wakeup import Wakeup
 
-Kind = Literal["container", "deployment", "instance", "node", "cluster", "assignment"]
+Kind = Literal[
+    "container", "deployment", "instance", "node", "cluster", "assignment", "access", "drain", "registry", "variable"
+]
 Entry = tuple[Kind, str]
 
 KEPT = 100_000
@@ -57,6 +64,13 @@ class Subscription:
         taken, self._entries = frozenset(self._entries), set()
         return taken
 
+    def drain(self) -> frozenset[Entry]:
+        """What changed since the last call, without waiting: for whoever looks before each use instead of being woken."""
+        if not self._entries:
+            return frozenset()
+        taken, self._entries = frozenset(self._entries), set()
+        return taken
+
     def close(self) -> None:
         self._feed.unsubscribe(self)
 
@@ -64,6 +78,7 @@ class Subscription:
 class Changes:
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
+        self._listeners: list[Callable[[Iterable[Entry]], None]] = []
 
     def subscribe(self, *kinds: Kind) -> Subscription:
         subscription = Subscription(self, frozenset(kinds))
@@ -73,11 +88,20 @@ class Changes:
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 
+    def listen(self, listener: Callable[[Iterable[Entry]], None]) -> None:
+        """Have `listener` called with every commit's entries before whoever committed them goes on."""
+        self._listeners.append(listener)
+
     def publish(self, entries: Iterable[Entry]) -> None:
         """Called by the writer, after the commit."""
         known = list(entries)
+        for listener in self._listeners:
+            listener(known)
         for subscription in self._subscriptions:
             subscription.add(known)
+
+
+_record = Prepared(insert(change).values(kind=bindparam("kind"), key=bindparam("key"), at=bindparam("at")))
 
 
 class Recorder:
@@ -92,7 +116,7 @@ class Recorder:
             # first and pass over an earlier one for ever.
             await conn.execute(select(func.pg_advisory_xact_lock(_FEED_LOCK)))
         values = [{"kind": kind, "key": key, "at": now} for kind, key in entries]
-        await conn.execute(insert(change), values)
+        await _record.change_each(conn, values)
         self._since_prune += len(values)
         if self._since_prune >= _PRUNE_EVERY:
             self._since_prune = 0

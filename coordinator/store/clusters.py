@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from coordinator.store import grants
 from coordinator.store.mapping import Mapper, Record
 from coordinator.store.tables import cluster, environment, join_token, node
 from coordinator.store.writer import Tx
@@ -55,6 +56,7 @@ async def remove(tx: Tx, cluster_id: str) -> bool:
     containers."""
     for table in (node, environment):
         await tx.conn.execute(update(table).where(table.c.cluster_id == cluster_id).values(cluster_id=None))
+    await grants.forget_cluster(tx, cluster_id)
     await tx.conn.execute(delete(join_token).where(join_token.c.cluster_id == cluster_id))
     tx.changed("cluster", cluster_id)
     return (await tx.conn.execute(delete(cluster).where(cluster.c.id == cluster_id))).rowcount == 1

@@ -14,6 +14,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from coordinator.store import migrate
 from coordinator.store.changes import Changes
+from coordinator.store.connections import READERS, Connections, Kept, Pooled
 from coordinator.store.errors import StoreError, is_outage
 from coordinator.store.inline import InlineConnection
 from coordinator.store.writer import Tx, Writer, one_line
@@ -31,7 +33,6 @@ from shared.kit.clock import Clock, SystemClock
 __all__ = ["Store", "StoreError", "Tx"]
 
 T = TypeVar("T")
-_READERS = 6
 _CONNECT_SECONDS = 10
 _PATIENCE_SECONDS = 5.0
 """A coordinator that was killed a moment ago may still be the owner, as far as PostgreSQL has noticed."""
@@ -41,12 +42,12 @@ _OWNER_LOCK = 0x4152474F_53590003
 class Store:
     """Made by `open`; `close` writes what waits and gives the database back."""
 
-    def __init__(self, writing: AsyncEngine, reading: AsyncEngine, lock: int | None, clock: Clock) -> None:
-        self._writing = writing
-        self._reading = reading
+    def __init__(self, connections: Connections, lock: int | None, clock: Clock) -> None:
+        self._connections = connections
         self._lock = lock
+        self._first: Callable[[Tx], Awaitable[None]] | None = None
         self.changes = Changes()
-        self._writer = Writer(writing, self.changes, clock)
+        self._writer = Writer(connections, self.changes, clock)
 
     @classmethod
     async def open(cls, url: str, clock: Clock | None = None) -> "Store":
@@ -55,9 +56,12 @@ class Store:
         lock = await asyncio.to_thread(_lock, _file(parsed)) if _is_sqlite(parsed) else None
         try:
             await asyncio.to_thread(migrate.upgrade, parsed)
-            engines = _sqlite_engines(parsed) if _is_sqlite(parsed) else _postgresql_engines(parsed)
-            await _own(*engines)
-            store = cls(*engines, lock, clock or SystemClock())
+            if _is_sqlite(parsed):
+                connections: Connections = Kept(*_sqlite_engines(parsed))
+            else:
+                connections = Pooled(*_postgresql_engines(parsed))
+            await _own(connections)
+            store = cls(connections, lock, clock or SystemClock())
         except (SQLAlchemyError, OSError, sqlite3.Error, TimeoutError) as error:
             _unlock(lock)
             raise StoreError(f"the database {_name(parsed)} cannot be opened: {one_line(error)}") from error
@@ -66,11 +70,23 @@ class Store:
             raise
         return store
 
+    @property
+    def shared(self) -> bool:
+        """Whether other coordinators may use the same database. SQLite's is one process' own."""
+        return self._lock is None
+
+    def led_by(self, first: Callable[[Tx], Awaitable[None]]) -> "Store":
+        """This store for the length of one call: `first` runs in the transaction of the first write that is committed, before the
+        write itself, and what it raises prevents that write."""
+        led = copy(self)
+        led._first = first
+        return led
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A snapshot: everything read inside is of one moment. Not for writing. StoreError when the database itself fails."""
         try:
-            async with self._reading.connect() as conn:
+            async with self._connections.reading() as conn:
                 yield conn
         except (SQLAlchemyError, OSError) as error:
             if not is_outage(error):
@@ -80,7 +96,17 @@ class Store:
     async def write(self, unit: Callable[[Tx], Awaitable[T]]) -> T:
         """Run `unit` in the writer's next transaction and return after the commit. What the unit raises is raised here and
         undoes that unit only; StoreError when the database itself fails."""
-        return await self._writer.submit(unit)
+        first = self._first
+        if first is None:
+            return await self._writer.submit(unit)
+
+        async def both(tx: Tx) -> T:
+            await first(tx)
+            return await unit(tx)
+
+        value = await self._writer.submit(both)
+        self._first = None
+        return value
 
     async def ping(self) -> None:
         """Raises StoreError when the database does not answer, or belongs to another coordinator by now."""
@@ -94,8 +120,7 @@ class Store:
 
     async def close(self) -> None:
         await self._writer.close()
-        await self._reading.dispose()
-        await self._writing.dispose()
+        await self._connections.close()
         _unlock(self._lock)
         self._lock = None
 
@@ -152,54 +177,42 @@ def _unlock(descriptor: int | None) -> None:
         os.close(descriptor)
 
 
-async def _own(writing: AsyncEngine, reading: AsyncEngine) -> None:
+async def _own(connections: Connections) -> None:
     """Take the writer's connection at once, and with it the lock. Raises StoreError when that is another coordinator's."""
     loop = asyncio.get_running_loop()
     until = loop.time() + _PATIENCE_SECONDS
     while True:
         try:
-            async with writing.connect():
+            async with connections.writing():
                 return
         except StoreError:
             if loop.time() >= until:
-                await writing.dispose()
-                await reading.dispose()
+                await connections.close()
                 raise
         await asyncio.sleep(0.2)
 
 
 def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
-    # A connection goes back without a rollback: the writer always ends its transaction, and readers are reset by the pool.
     path = url.database or ""
-    writing = create_async_engine(
-        url,
-        async_creator=lambda: InlineConnection(path),
-        pool_size=1,
-        max_overflow=0,
-        pool_reset_on_return=None,
-        hide_parameters=True,
+    writing, reading = (
+        create_async_engine(
+            url, async_creator=lambda: InlineConnection(path), pool_size=size, max_overflow=0, hide_parameters=True
+        )
+        for size in (1, READERS)
     )
-    reading = create_async_engine(
-        url, async_creator=lambda: InlineConnection(path), pool_size=_READERS, max_overflow=0, hide_parameters=True
-    )
-    _prepare_sqlite(writing, begin="BEGIN IMMEDIATE", read_only=False)
-    _prepare_sqlite(reading, begin="BEGIN", read_only=True)
+    # What waits for a lock, or for the disk, is the writer's own affair: see `store.inline`.
+    _prepare_sqlite(writing, "PRAGMA busy_timeout=0", "PRAGMA wal_autocheckpoint=0")
+    _prepare_sqlite(reading, "PRAGMA query_only=ON")
     return writing, reading
 
 
-def _prepare_sqlite(engine: AsyncEngine, begin: str, *, read_only: bool) -> None:
+def _prepare_sqlite(engine: AsyncEngine, *pragmas: str) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        for pragma in migrate.SQLITE_PRAGMAS:
+        for pragma in (*migrate.SQLITE_PRAGMAS, *pragmas):
             cursor.execute(pragma)
-        if read_only:
-            cursor.execute("PRAGMA query_only=ON")
         cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begun(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
 
 
 _SERVER_SETTINGS = {
@@ -234,8 +247,8 @@ def _postgresql_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
     reading = create_async_engine(
         url,
         hide_parameters=True,
-        pool_size=_READERS,
-        max_overflow=_READERS,
+        pool_size=READERS,
+        max_overflow=READERS,
         pool_pre_ping=True,
         connect_args=arguments,
         isolation_level="REPEATABLE READ",

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Integer, cast, exists, func, or_, select, update
+from msgspec import structs
+from sqlalchemy import Integer, and_, bindparam, cast, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
@@ -13,8 +14,11 @@ from coordinator.store.writer import Tx
 
 
 class DeploymentEvent(msgspec.Struct, frozen=True):
+    """`seq` counts a deployment's events from 1, those that are no longer kept included."""
+
     at: float
     message: str
+    seq: int = 0
 
 
 class DeploymentRecord(Record, frozen=True, kw_only=True):
@@ -22,11 +26,14 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
 
     id: str
     container_id: str
+    number: int = 0
     kind: str
     release_id: str
     previous_release_id: str | None = None
     status: str
     active: bool = True
+    held: bool = False
+    replicas: int | None = None
     state: str = "{}"
     events: list[DeploymentEvent] = []
     error: str = ""
@@ -38,17 +45,33 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
 
 
 class Current(msgspec.Struct, frozen=True):
-    """`active`: the one under way, if any. `last`: the newest one."""
+    """`active`: the one under way, if any. `last`: the newest one that was ever under way. `waiting`: the one that waits for an
+    approval; until then it is nothing but a wish."""
 
-    active: DeploymentRecord | None
-    last: DeploymentRecord
+    active: DeploymentRecord | None = None
+    last: DeploymentRecord | None = None
+    waiting: DeploymentRecord | None = None
 
 
 deployments = Mapper(DeploymentRecord, deployment)
 _by_id = deployments.by(deployment.c.id, order=deployment.c.id)
+_active = deployments.by(deployment.c.container_id, deployment.c.active.is_(True), order=deployment.c.id)
+_this = deployment.c.id == bindparam("of_id")
+_at_version = deployment.c.version == bindparam("of_version")
+_edit = deployments.edit(_this, returning=[deployment.c.container_id])
+_guarded_edit = deployments.edit(_this, _at_version, returning=[deployment.c.container_id])
 _later = deployment.alias()
-_newest = ~exists().where(_later.c.container_id == deployment.c.container_id, _later.c.id > deployment.c.id)
-_current = deployments.by(deployment.c.container_id, or_(deployment.c.active.is_(True), _newest), order=deployment.c.id)
+_newest = and_(
+    deployment.c.held.is_(False),
+    ~exists().where(
+        _later.c.container_id == deployment.c.container_id, _later.c.held.is_(False), _later.c.id > deployment.c.id
+    ),
+)
+_current = deployments.by(
+    deployment.c.container_id,
+    or_(deployment.c.active.is_(True), deployment.c.status == "pending", _newest),
+    order=deployment.c.id,
+)
 
 
 async def insert(tx: Tx, record: DeploymentRecord) -> None:
@@ -72,29 +95,41 @@ async def of_container(
 
 
 async def active_of(conn: AsyncConnection, container_id: str) -> DeploymentRecord | None:
-    return await deployments.one(conn, deployment.c.container_id == container_id, deployment.c.active.is_(True))
+    return await _active.one(conn, container_id)
+
+
+async def waiting_of(conn: AsyncConnection, container_id: str) -> DeploymentRecord | None:
+    return await deployments.one(conn, deployment.c.container_id == container_id, deployment.c.status == "pending")
 
 
 async def current_of(conn: AsyncConnection, container_ids: Iterable[str]) -> dict[str, Current]:
-    """Container id → its active and its newest deployment, for those that have any."""
+    """Container id → its deployments that matter now, for those that have any."""
     found: dict[str, Current] = {}
     for record in await _current.many(conn, container_ids):
-        known = found.get(record.container_id)
-        found[record.container_id] = Current(record if record.active else known.active if known else None, record)
+        known = found.get(record.container_id, Current())
+        found[record.container_id] = _add(known, record)
     return found
 
 
-async def change(tx: Tx, deployment_id: str, *, version: int | None = None, **changes: Any) -> bool:
-    """Columns by name, `events` as values. With `version`, only a row that is still at it."""
-    statement = update(deployment).where(deployment.c.id == deployment_id)
-    if version is not None:
-        statement = statement.where(deployment.c.version == version)
-    values = deployments.values(**changes)
-    statement = statement.values(**values, version=deployment.c.version + 1).returning(deployment.c.container_id)
-    row = (await tx.conn.execute(statement)).first()
-    if row is not None:
-        tx.changed("deployment", row.container_id)
-    return row is not None
+def _add(known: Current, record: DeploymentRecord) -> Current:
+    """Records come oldest first."""
+    if record.held:
+        return structs.replace(known, waiting=record)
+    return structs.replace(known, active=record if record.active else known.active, last=record)
+
+
+async def change(
+    tx: Tx, deployment_id: str, *, version: int | None = None, quietly: bool = False, **changes: Any
+) -> bool:
+    """Columns by name, `events` as values. With `version`, only a row that is still at it. `quietly`: what nobody but the caller
+    decides by, or is shown, so nobody need look again."""
+    if version is None:
+        rows = await _edit.returned(tx.conn, changes, of_id=deployment_id)
+    else:
+        rows = await _guarded_edit.returned(tx.conn, changes, of_id=deployment_id, of_version=version)
+    for (container_id,) in rows if not quietly else ():
+        tx.changed("deployment", container_id)
+    return bool(rows)
 
 
 class PastRelease(Record, frozen=True, kw_only=True):

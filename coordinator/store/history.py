@@ -3,13 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import container, instance, node, volume
 from shared.spec.instance import Phase
 
 _REMOVED = int(Phase.REMOVED)
+_doomed_ones = select(container.c.id).where(container.c.desired == "removed")
+_doomed = Prepared(_doomed_ones)
+_one_doomed = Prepared(_doomed_ones.where(container.c.id == bindparam("of_id")))
 
 
 async def orphans(conn: AsyncConnection) -> dict[str, list[str]]:
@@ -27,10 +31,14 @@ async def orphans(conn: AsyncConnection) -> dict[str, list[str]]:
 
 async def doomed(conn: AsyncConnection, container_ids: Iterable[str] | None = None) -> set[str]:
     """Containers that are to go; of these only, if given."""
-    statement = select(container.c.id).where(container.c.desired == "removed")
-    if container_ids is not None:
-        statement = statement.where(container.c.id.in_(list(container_ids)))
-    return {row.id for row in await conn.execute(statement)}
+    match None if container_ids is None else [*container_ids]:
+        case None:
+            rows = await _doomed.all(conn)
+        case [one]:
+            rows = await _one_doomed.all(conn, {"of_id": one})
+        case several:
+            rows = (await conn.execute(_doomed_ones.where(container.c.id.in_(several)))).all()
+    return {key for (key,) in rows}
 
 
 async def outlived(conn: AsyncConnection, *, keep: int, young_since: float, old_before: float) -> list[str]:

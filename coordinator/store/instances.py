@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store import nodes
 from coordinator.store.mapping import Mapper, Record
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import instance
 from coordinator.store.writer import Tx
 from shared.spec.instance import TERMINAL, Goal, Health, Phase, PortBinding
@@ -65,7 +66,15 @@ _by_id = instances.by(_c.id, order=_c.id)
 _of_container = instances.by(_c.container_id, _c.phase != Phase.REMOVED, order=_c.id)
 _of_node = instances.by(_c.node_id, _c.phase != Phase.REMOVED, order=_c.id)
 _terminal = [int(phase) for phase in TERMINAL]
-_bind = (
+_waiting = instances.by(_c.cluster_id, _c.phase == Phase.PENDING, _c.goal == "run", order=_c.id)
+_unbound = (
+    select(_c.id, _c.container_id)
+    .where(_c.phase == Phase.PENDING, _c.node_id.is_(None), _c.goal == "run")
+    .order_by(_c.id)
+    .with_for_update()
+)
+_one_unbound = Prepared(_unbound.where(_c.id == bindparam("b_id")))
+_bind = Prepared(
     update(instance)
     .where(_c.id == bindparam("b_id"))
     .values(
@@ -113,7 +122,7 @@ async def of_node(conn: AsyncConnection, node_id: str) -> list[InstanceRecord]:
 
 async def pending_of(conn: AsyncConnection, cluster_id: str) -> list[InstanceRecord]:
     """What the scheduler has to place, oldest first."""
-    return await _where(conn, _c.cluster_id == cluster_id, _c.phase == Phase.PENDING, _c.goal == "run")
+    return await _waiting.many(conn, [cluster_id])
 
 
 async def clusters_with_pending(conn: AsyncConnection) -> list[str]:
@@ -134,16 +143,18 @@ async def every(conn: AsyncConnection) -> list[InstanceRecord]:
 async def assign(tx: Tx, bindings: Mapping[str, str]) -> set[str]:
     """Bind pending instances to nodes (instance id → node id); those that really were still pending. One read and one
     `executemany`, since hundreds are bound at once; the one writer lets nothing come between them."""
-    unbound = (_c.id.in_(list(bindings)), _c.phase == Phase.PENDING, _c.node_id.is_(None), _c.goal == "run")
-    statement = select(_c.id, _c.container_id).where(*unbound).order_by(_c.id).with_for_update()
-    rows = (await tx.conn.execute(statement)).all()
+    match [*bindings]:
+        case [one]:
+            rows = await _one_unbound.all(tx.conn, {"b_id": one})
+        case several:
+            rows = (await tx.conn.execute(_unbound.where(_c.id.in_(several)))).all()
     if not rows:
         return set()
-    await tx.conn.execute(_bind, [{"b_id": row.id, "b_node": bindings[row.id], "b_now": tx.now} for row in rows])
-    for row in rows:
-        tx.changed("instance", row.container_id)
-    await nodes.touch_assignments(tx, {bindings[row.id] for row in rows})
-    return {row.id for row in rows}
+    await _bind.change_each(tx.conn, [{"b_id": key, "b_node": bindings[key], "b_now": tx.now} for key, _ in rows])
+    for _, container_id in rows:
+        tx.changed("instance", container_id)
+    await nodes.touch_assignments(tx, {bindings[key] for key, _ in rows})
+    return {key for key, _ in rows}
 
 
 async def explain(tx: Tx, reasons: Mapping[str, Reason]) -> None:

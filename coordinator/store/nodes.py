@@ -7,6 +7,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import node
 from coordinator.store.writer import Tx
 from shared.spec.node import Availability, NodeFacts
@@ -51,7 +52,8 @@ class Enlisted(Record, frozen=True, kw_only=True):
 nodes = Mapper(NodeRecord, node)
 _by_id = nodes.by(node.c.id, order=node.c.id)
 _enlisted = Mapper(Enlisted, node)
-_touch = update(node).where(node.c.id == bindparam("b_id")).values(assignment_seq=node.c.assignment_seq + 1)
+_of_cluster = nodes.by(node.c.cluster_id, node.c.revoked_at.is_(None), order=node.c.id)
+_touch = Prepared(update(node).where(node.c.id == bindparam("b_id")).values(assignment_seq=node.c.assignment_seq + 1))
 _seen = update(node).where(node.c.id == bindparam("b_id")).values(last_seen_at=bindparam("b_at"))
 
 
@@ -71,10 +73,9 @@ async def of_signing_key(conn: AsyncConnection, signing_key: bytes) -> NodeRecor
 
 async def of_cluster(conn: AsyncConnection, cluster_id: str, *, removed: bool = False) -> list[NodeRecord]:
     """Those not removed from it; `removed` adds the others."""
-    statement = nodes.select(node.c.cluster_id == cluster_id).order_by(node.c.id)
     if not removed:
-        statement = statement.where(node.c.revoked_at.is_(None))
-    return await nodes.many(conn, statement)
+        return await _of_cluster.many(conn, [cluster_id])
+    return await nodes.many(conn, nodes.select(node.c.cluster_id == cluster_id).order_by(node.c.id))
 
 
 async def every(conn: AsyncConnection) -> list[NodeRecord]:
@@ -179,7 +180,7 @@ async def touch_assignments(tx: Tx, node_ids: Iterable[str]) -> None:
     keys = sorted(set(node_ids))  # one order for all transactions: no deadlock
     if not keys:
         return
-    await tx.conn.execute(_touch, [{"b_id": key} for key in keys])
+    await _touch.change_each(tx.conn, [{"b_id": key} for key in keys])
     for key in keys:
         tx.changed("assignment", key)
 

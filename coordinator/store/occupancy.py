@@ -6,13 +6,14 @@ of it is one statement, compiled once: it lies on the way from "declared" to "ru
 """
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import String, bindparam, case, func, literal, select
+from sqlalchemy import ColumnElement, Select, String, bindparam, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Record
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import instance, node, volume
 from coordinator.store.writer import Tx
 from shared.spec.instance import TERMINAL, Phase
@@ -54,14 +55,18 @@ class Occupancy(Record, frozen=True, kw_only=True):
 
 async def load(conn: AsyncConnection, cluster_id: str, container_ids: Collection[str]) -> Occupancy:
     """One by one for these containers, in sum for all others."""
-    values = {"b_cluster": cluster_id, "b_containers": list(container_ids)}
+    match [*container_ids]:
+        case [one]:
+            rows = await _around_one.all(conn, {"b_cluster": cluster_id, "b_container": one})
+        case several:
+            rows = (await conn.execute(_around_several, {"b_cluster": cluster_id, "b_containers": several})).all()
     occupants: list[Occupant] = []
     others: dict[str, Sum] = {}
-    for row in await conn.execute(_load, values):
-        if row.own:
-            occupants.append(_occupant(row))
+    for group in (_Group(*row) for row in rows):
+        if group.own:
+            occupants.append(_occupant(group))
         else:
-            others[row.node_id] = _added(others.get(row.node_id, _NOTHING), row)
+            others[group.node_id] = _added(others.get(group.node_id, _NOTHING), group)
     return Occupancy(occupants=occupants, others=others)
 
 
@@ -86,18 +91,33 @@ async def claimed_in_vain(conn: AsyncConnection, container_ids: set[str]) -> dic
 
 async def admitting(tx: Tx, cluster_id: str, node_ids: set[str]) -> set[str]:
     """Those that may still take instances, as of this transaction: a cordon or a loss since the snapshot counts."""
-    statement = select(node.c.id).where(
-        node.c.id.in_(node_ids),
-        node.c.cluster_id == cluster_id,
+    return node_ids & {key for (key,) in await _admitting.all(tx.conn, {"b_cluster": cluster_id})}
+
+
+class _Group(NamedTuple):
+    """A row of `_around`: an instance of its own, or what others hold on a node with the same ports."""
+
+    own: str
+    node_id: str
+    host_ports: str
+    container_id: str
+    slot: int
+    goal: str
+    cpu: int
+    memory: int
+    gb: int
+    instances: int
+
+
+_admitting = Prepared(
+    select(node.c.id).where(
+        node.c.cluster_id == bindparam("b_cluster"),
         node.c.availability == "active",
         node.c.lost.is_(False),
         node.c.revoked_at.is_(None),
     )
-    return {row.id for row in await tx.conn.execute(statement)}
-
-
+)
 _NOTHING = Sum()
-_own = case((_c.container_id.in_(bindparam("b_containers", expanding=True)), _c.id), else_=literal("", String))
 _claims = (
     select(_v.container_id, _v.slot, _v.node_id, _v.created_at, func.sum(_v.size_gb).label("gb"))
     .group_by(_v.container_id, _v.slot, _v.node_id, _v.created_at)
@@ -110,31 +130,38 @@ _claimed = (
     & (_claims.c.created_at == _c.assigned_at)
     & (_c.phase < int(Phase.RUNNING))
 )
-_load = (
+
+
+def _around(own: ColumnElement[bool]) -> Select[Any]:
     # Grouped by ports too: those of others are needed as they are. In a group of its own, min() is the instance's own value.
-    select(
-        _own.label("own"),
-        _c.node_id,
-        _c.host_ports,
-        func.min(_c.container_id).label("container_id"),
-        func.min(_c.slot).label("slot"),
-        func.min(_c.goal).label("goal"),
-        func.sum(_c.cpu_millis).label("cpu"),
-        func.sum(_c.memory_bytes).label("memory"),
-        func.coalesce(func.sum(_claims.c.gb), 0).label("gb"),
-        func.count().label("instances"),
+    return (
+        select(
+            case((own, _c.id), else_=literal("", String)).label("own"),
+            _c.node_id,
+            _c.host_ports,
+            func.min(_c.container_id).label("container_id"),
+            func.min(_c.slot).label("slot"),
+            func.min(_c.goal).label("goal"),
+            func.sum(_c.cpu_millis).label("cpu"),
+            func.sum(_c.memory_bytes).label("memory"),
+            func.coalesce(func.sum(_claims.c.gb), 0).label("gb"),
+            func.count().label("instances"),
+        )
+        .select_from(instance.outerjoin(_claims, _claimed))
+        .where(
+            _c.cluster_id == bindparam("b_cluster"),
+            _c.node_id.is_not(None),
+            _c.phase.not_in([literal(int(phase)) for phase in TERMINAL]),
+        )
+        .group_by("own", _c.node_id, _c.host_ports)
     )
-    .select_from(instance.outerjoin(_claims, _claimed))
-    .where(
-        _c.cluster_id == bindparam("b_cluster"),
-        _c.node_id.is_not(None),
-        _c.phase.not_in([int(phase) for phase in TERMINAL]),
-    )
-    .group_by("own", _c.node_id, _c.host_ports)
-)
 
 
-def _occupant(row: Any) -> Occupant:
+_around_one = Prepared(_around(_c.container_id == bindparam("b_container")))
+_around_several = _around(_c.container_id.in_(bindparam("b_containers", expanding=True)))
+
+
+def _occupant(row: _Group) -> Occupant:
     return Occupant(
         id=row.own,
         container_id=row.container_id,
@@ -148,7 +175,7 @@ def _occupant(row: Any) -> Occupant:
     )
 
 
-def _added(known: Sum, row: Any) -> Sum:
+def _added(known: Sum, row: _Group) -> Sum:
     return Sum(
         cpu_millis=known.cpu_millis + int(row.cpu),
         memory_bytes=known.memory_bytes + int(row.memory),

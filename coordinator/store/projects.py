@@ -1,13 +1,17 @@
 """Projects and their environments."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from coordinator.store import variables
 from coordinator.store.mapping import Mapper, Record, count_by
 from coordinator.store.tables import container, environment, project
 from coordinator.store.writer import Tx
+from shared.spec.environment import Protection
 
 
 class ProjectRecord(Record, frozen=True, kw_only=True):
@@ -23,8 +27,19 @@ class EnvironmentRecord(Record, frozen=True, kw_only=True):
     project_id: str
     cluster_id: str | None = None
     name: str
+    protection: Protection = "none"
+    reviewers: tuple[str, ...] = ()
     removing: bool = False
     created_at: float
+
+
+class Guard(Record, frozen=True, kw_only=True):
+    """What an environment's protection is decided from."""
+
+    environment_id: str
+    name: str
+    protection: Protection = "none"
+    reviewers: tuple[str, ...] = ()
 
 
 class ProjectCounts(Record, frozen=True, kw_only=True):
@@ -35,6 +50,11 @@ class ProjectCounts(Record, frozen=True, kw_only=True):
 projects = Mapper(ProjectRecord, project)
 _by_id = projects.by(project.c.id, order=project.c.id)
 environments = Mapper(EnvironmentRecord, environment)
+_environment_by_id = environments.by(environment.c.id, order=environment.c.id)
+_environments_of = environments.by(environment.c.project_id, environment.c.removing.is_(False), order=environment.c.id)
+GUARD = (environment.c.id, environment.c.name, environment.c.protection, environment.c.reviewers)
+"""The columns of a `Guard`, for a join."""
+_reviewers = msgspec.json.Decoder(tuple[str, ...])
 
 
 async def insert(tx: Tx, record: ProjectRecord) -> None:
@@ -71,6 +91,7 @@ async def change(tx: Tx, project_id: str, **changes: Any) -> bool:
 
 async def remove(tx: Tx, project_id: str) -> bool:
     """With its environments. IntegrityError when it still has containers."""
+    await variables.purge_project(tx, project_id)
     await tx.conn.execute(delete(environment).where(environment.c.project_id == project_id))
     return (await tx.conn.execute(delete(project).where(project.c.id == project_id))).rowcount == 1
 
@@ -80,7 +101,7 @@ async def insert_environment(tx: Tx, record: EnvironmentRecord) -> None:
 
 
 async def get_environment(conn: AsyncConnection, environment_id: str) -> EnvironmentRecord | None:
-    return await environments.one(conn, environment.c.id == environment_id)
+    return await _environment_by_id.one(conn, environment_id)
 
 
 async def environment_organization(conn: AsyncConnection, environment_id: str) -> str | None:
@@ -92,14 +113,22 @@ async def environment_organization(conn: AsyncConnection, environment_id: str) -
     return (await conn.execute(statement)).scalar()
 
 
+def guard(row: Sequence[Any]) -> Guard:
+    """Of a row that ends with the columns of `GUARD`."""
+    environment_id, name, protection, reviewers = row[-len(GUARD) :]
+    return Guard(
+        environment_id=environment_id, name=name, protection=protection, reviewers=_reviewers.decode(reviewers)
+    )
+
+
 async def environments_of(conn: AsyncConnection, project_id: str) -> list[EnvironmentRecord]:
-    here = (environment.c.project_id == project_id, environment.c.removing.is_(False))
-    statement = environments.select(*here).order_by(environment.c.id)
-    return await environments.many(conn, statement)
+    return await _environments_of.many(conn, [project_id])
 
 
 async def change_environment(tx: Tx, environment_id: str, **changes: Any) -> bool:
-    result = await tx.conn.execute(update(environment).where(environment.c.id == environment_id).values(**changes))
+    """Columns by name, `reviewers` as a list."""
+    values = environments.values(**changes)
+    result = await tx.conn.execute(update(environment).where(environment.c.id == environment_id).values(**values))
     return result.rowcount == 1
 
 
@@ -107,4 +136,5 @@ async def purge_environments(tx: Tx, project_id: str) -> None:
     """Delete those that are to go and have no container any more."""
     held = select(container.c.id).where(container.c.environment_id == environment.c.id)
     going = (environment.c.project_id == project_id, environment.c.removing.is_(True), ~held.exists())
+    await variables.purge_environments(tx, *going)
     await tx.conn.execute(delete(environment).where(*going))

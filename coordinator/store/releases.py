@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.mapping import Mapper, Record
+from coordinator.store.prepared import Prepared
 from coordinator.store.tables import release
 from coordinator.store.writer import Tx
 from shared.spec.container import Template
+from shared.spec.release import Inherited
 
 
 class ReleaseRecord(Record, frozen=True, kw_only=True):
@@ -16,6 +18,7 @@ class ReleaseRecord(Record, frozen=True, kw_only=True):
     container_id: str
     revision: int
     template: Template
+    variables: list[Inherited] = []
     spec_hash: str
     image: str
     image_digest: str = ""
@@ -26,6 +29,11 @@ class ReleaseRecord(Record, frozen=True, kw_only=True):
 
 releases = Mapper(ReleaseRecord, release)
 _by_id = releases.by(release.c.id, order=release.c.id)
+_fill_digest = Prepared(
+    update(release)
+    .where(release.c.id == bindparam("of_id"), release.c.image_digest == "")
+    .values(image_digest=bindparam("new_digest"))
+)
 
 
 async def insert(tx: Tx, record: ReleaseRecord) -> None:
@@ -53,8 +61,7 @@ async def of_container(
 
 async def fill_digest(tx: Tx, release_id: str, container_id: str, digest: str) -> bool:
     """False when it is known already: a release never changes what it ran."""
-    statement = update(release).where(release.c.id == release_id, release.c.image_digest == "")
-    result = await tx.conn.execute(statement.values(image_digest=digest))
-    if result.rowcount == 1:
+    count = await _fill_digest.change(tx.conn, {"of_id": release_id, "new_digest": digest})
+    if count == 1:
         tx.changed("container", container_id)
-    return result.rowcount == 1
+    return count == 1

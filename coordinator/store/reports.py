@@ -5,7 +5,7 @@ backwards. A whole batch is one read and one `executemany`: thousands of instanc
 repeats what is stored writes nothing and wakes nobody, because every new session begins by repeating everything.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store import nodes, releases
 from coordinator.store.instances import InstanceRecord, instances
+from coordinator.store.prepared import Prepared, Row
 from coordinator.store.tables import instance, node
 from coordinator.store.writer import Tx
 from shared.spec.instance import TERMINAL, InstanceReport, Phase, may_write, supersedes
@@ -33,11 +34,14 @@ _REPORTED = (
     "started_at",
     "finished_at",
 )
-_write = (
+_write = Prepared(
     update(instance)
     .where(_c.id == bindparam("b_id"))
     .values({name: bindparam(f"b_{name}") for name in (*_REPORTED, "updated_at")})
 )
+_newest = select(node.c.epoch).where(node.c.id == bindparam("b_node"), node.c.revoked_at.is_(None)).scalar_subquery()
+_bound_here = instances.select(_c.node_id == bindparam("b_node")).add_columns(_newest).with_for_update()
+_one_bound = Prepared(_bound_here.where(_c.id == bindparam("b_id")))
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -148,21 +152,28 @@ async def _bound(
     conn: AsyncConnection, node_id: str, keys: Iterable[str]
 ) -> tuple[int | None, dict[str, InstanceRecord]]:
     """The epoch of the node's newest session, and those of `keys` that are bound to it: one statement, as reports are many."""
-    newest = select(node.c.epoch).where(node.c.id == node_id, node.c.revoked_at.is_(None)).scalar_subquery()
     epoch: int | None = None
     found: dict[str, InstanceRecord] = {}
     for part in _parts(list(keys)):
-        where = (_c.id.in_(part), _c.node_id == node_id)
-        for row in await conn.execute(instances.select(*where).add_columns(newest).with_for_update()):
-            found[row.id] = instances.load(row)
+        for row in await _rows(conn, node_id, part):
+            record = instances.load(row)
+            found[record.id] = record
             epoch = row[-1]
     return (epoch if found else await nodes.epoch(conn, node_id)), found
+
+
+async def _rows(conn: AsyncConnection, node_id: str, keys: list[str]) -> Sequence[Row]:
+    match keys:
+        case [one]:
+            return await _one_bound.all(conn, {"b_node": node_id, "b_id": one})
+        case several:
+            return (await conn.execute(_bound_here.where(_c.id.in_(several)), {"b_node": node_id})).all()
 
 
 async def _store(tx: Tx, node_id: str, pairs: list[tuple[InstanceRecord, InstanceReport]]) -> None:
     if not pairs:
         return
-    await tx.conn.execute(_write, [_values(tx, record, report) for record, report in pairs])
+    await _write.change_each(tx.conn, [_values(tx, record, report) for record, report in pairs])
     for record, report in pairs:
         tx.changed("instance", record.container_id)
         if report.phase in TERMINAL and record.phase not in TERMINAL:

@@ -11,13 +11,15 @@ A unit runs inside the writer's task: it awaits nothing but its own statements, 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.store.changes import Changes, Entry, Kind, Recorder
+from coordinator.store.connections import Connections
 from coordinator.store.errors import StoreError, is_outage
 from shared.kit.clock import Clock
 
@@ -36,6 +38,10 @@ class Tx:
 
     def changed(self, kind: Kind, key: str) -> None:
         self.entries[kind, key] = None
+
+
+class _UndoneError(Exception):
+    """The only unit of a transaction raised: there is nothing to commit."""
 
 
 class _Waiting:
@@ -60,8 +66,8 @@ class _Waiting:
 
 
 class Writer:
-    def __init__(self, engine: AsyncEngine, changes: Changes, clock: Clock) -> None:
-        self._engine = engine
+    def __init__(self, connections: Connections, changes: Changes, clock: Clock) -> None:
+        self._connections = connections
         self._changes = changes
         self._clock = clock
         self._recorder = Recorder()
@@ -114,25 +120,16 @@ class Writer:
     async def _transaction(self, batch: list[_Waiting]) -> dict[Entry, None]:
         now = self._clock.wall()
         entries: dict[Entry, None] = {}
-        async with self._engine.connect() as conn:
-            transaction = await conn.begin()
-            try:
+        with suppress(_UndoneError):
+            async with self._connections.writing() as conn:
                 for waiting in batch:
                     if waiting.future.done():  # cancelled before its turn
                         continue
                     entries |= await self._run_unit(waiting, conn, now, alone=len(batch) == 1)
                 if batch[0].error is not None and len(batch) == 1:
-                    await transaction.rollback()
-                    return entries
+                    raise _UndoneError
                 if entries:
                     await self._recorder.record(conn, entries, now)
-                await transaction.commit()
-            except BaseException:
-                if transaction.is_active:
-                    await transaction.rollback()
-                else:  # the commit itself failed, and may have left the connection inside its transaction
-                    await conn.invalidate()
-                raise
         return entries
 
     async def _run_unit(

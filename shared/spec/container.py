@@ -34,6 +34,7 @@ LabelKey = Annotated[
     str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$(?!\n)")
 ]
 Labels = Annotated[dict[LabelKey, Annotated[str, Meta(max_length=256)]], Meta(max_length=64)]
+RegistryId = Annotated[str, Meta(max_length=64, pattern=r"^reg_[A-Za-z0-9_-]+$(?!\n)")]
 ImageName = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$(?!\n)")]
 
 _CONSTRAINT = re.compile(r"(?P<key>[A-Za-z0-9][A-Za-z0-9._/-]*)(?P<op>==|!=)(?P<value>[A-Za-z0-9._/-]+)")
@@ -50,6 +51,9 @@ class EnvVar(Part, frozen=True):
     key: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$(?!\n)")]
     value: Annotated[str, Meta(max_length=2 * MAX_ENV_BYTES)] = ""  # a third longer once concealed: see `problems`
     secret: bool = False
+
+    def __repr__(self) -> str:
+        return f"EnvVar({self.key!r}, {MASK if self.secret else self.value!r})"
 
 
 class Resources(Part, frozen=True):
@@ -139,6 +143,9 @@ class RegistryCredentials(Part, frozen=True):
     username: Text
     password: Annotated[str, Meta(min_length=1, max_length=2 * MAX_PASSWORD)]  # as for `EnvVar.value`
 
+    def __repr__(self) -> str:
+        return f"RegistryCredentials({self.username!r}, {MASK})"
+
 
 class Declaration(Part, frozen=True):
     """Everything about a container that a user declares besides its image, name and number of replicas."""
@@ -160,10 +167,12 @@ class Declaration(Part, frozen=True):
 
 
 class Template(Declaration, frozen=True, kw_only=True):
-    """What a release freezes: everything that makes an instance what it is."""
+    """What a release freezes: everything that makes an instance what it is. `registry_id`: the organisation's registry that the
+    image is pulled from, with what its credentials are at that time."""
 
     image: ImageName
     credentials: RegistryCredentials | None = None
+    registry_id: RegistryId | None = None
 
 
 def problems(template: Template) -> Iterator[tuple[str, str]]:
@@ -182,6 +191,8 @@ def problems(template: Template) -> Iterator[tuple[str, str]]:
         yield "strategy.maxSurge", "maxSurge and maxUnavailable cannot both be 0: nothing could ever be replaced"
     if sum(len(var.key) + len(var.value.encode()) for var in template.env) > MAX_ENV_BYTES:
         yield "env", f"keys and values together may not exceed {MAX_ENV_BYTES} bytes"
+    if template.credentials is not None and template.registry_id is not None:
+        yield "registryId", "give either the registry or credentials of the container's own"
     if template.credentials is not None and len(template.credentials.password.encode()) > MAX_PASSWORD:
         yield "credentials.password", f"may not exceed {MAX_PASSWORD} bytes"
     if sum(len(word.encode()) for word in template.command) > 16 * 1024:

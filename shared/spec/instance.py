@@ -111,6 +111,9 @@ class InstanceSecrets(Struct, frozen=True, omit_defaults=True):
     username: str = ""
     password: str = ""
 
+    def __repr__(self) -> str:
+        return "InstanceSecrets(…)"
+
 
 class Assignment(Struct, frozen=True, omit_defaults=True):
     """One instance a node is responsible for. With the goal `remove` it is a tombstone: the explicit order without which

@@ -48,6 +48,8 @@ DRAIN_BLOCKED: Final = "drain_blocked"
 # A whole container
 DEPLOYING: Final = "deploying"
 """On its way, nothing is wrong."""
+WAITING_APPROVAL: Final = "waiting_approval"
+"""Nothing happens until a reviewer of its environment has decided."""
 DEPLOYMENT_FAILED: Final = "deployment_failed"
 REMOVING: Final = "removing"
 

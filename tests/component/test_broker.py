@@ -174,7 +174,7 @@ async def test_a_follower_goes_on_after_its_node_was_away(broker: LogBroker, nod
         again = nodes.stream("i1")
         assert again.stream_id != old
         assert again.tail is None
-        assert again.since == pytest.approx(10**9, abs=0.01)
+        assert again.since == pytest.approx(10**9, abs=0.5)
         broker.chunk("n1", chunk(again.stream_id, 10**18 + 1, 10**18 + 2))
         assert told([await anext(reader)]) == [("i1", 10**18 + 2)], "what was seen before is not shown twice"
         broker.chunk("n1", chunk(old, 7))

@@ -676,3 +676,35 @@ async def test_a_spec_never_changes_under_a_running_instance(site: Site) -> None
         await node.order(want("ins_2"))
         await node.reaches("ins_2", Phase.RUNNING)
         assert site.engine.count("stop") == site.engine.count("remove") == 0
+
+
+async def test_other_credentials_are_for_the_next_pull_and_touch_nothing_that_runs(site: Site) -> None:
+    async with site.agent() as node:
+        await node.order(want(sealed=b"old"))
+        before = await node.reaches("ins_1", Phase.RUNNING)
+        site.engine.calls.clear()
+        await node.order(want(sealed=b"new"))
+        await node.order(want("ins_2"))  # after it, so that the first was looked at
+        await node.reaches("ins_2", Phase.RUNNING)
+        assert not any(name == "ins_1" for _, name in site.engine.calls)
+        assert node.report("ins_1") == before
+    async with site.agent() as node:  # out of the journal
+        site.engine.vanish("ins_1")
+        site.engine.images.clear()
+        await node.reaches("ins_1", Phase.RUNNING, attempt=2)
+        made = site.engine.of("ins_1")
+        assert made is not None
+        assert made.environment["PASSWORD"] == "new"
+
+
+async def test_a_pull_that_is_tried_again_uses_the_credentials_of_the_moment(site: Site) -> None:
+    site.engine.fail("pull", RuntimeFault("image_pull_failed", "the registry is away", temporary=True))
+    async with site.agent() as node:
+        await node.order(want(image="private", sealed=b"old"))
+        await node.until(lambda: node.memory.get("ins_1").faults == 1 and "ins_1" not in node.reconciler._executor.busy)
+        await node.order(want(image="private", sealed=b"new"))
+        node.pass_time(2)
+        await node.reaches("ins_1", Phase.RUNNING)
+        made = site.engine.of("ins_1")
+        assert made is not None
+        assert made.environment["PASSWORD"] == "new"

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from coordinator.store import (
+    access,
     clusters,
     containers,
     deployments,
@@ -72,23 +73,26 @@ async def person(seeds: Seeds, *, expires_at: float | None = None, role: str | N
     return made
 
 
-async def test_a_caller_is_known_by_a_token_that_has_not_expired(seeds: Seeds, store: Store) -> None:
-    member, outsider, late = (
-        await person(seeds),
-        await person(seeds, role=None),
-        await person(seeds, expires_at=100.0),
-    )
+async def test_a_caller_is_known_by_the_hash_of_a_token_and_has_the_roles_of_its_account(
+    seeds: Seeds, store: Store
+) -> None:
+    member, outsider = await person(seeds), await person(seeds, role=None, expires_at=100.0)
     async with store.read() as conn:
-        caller = await users.authenticate(conn, member.hash, 50.0)
-        assert caller is not None
-        assert (caller.user.id, caller.roles) == (member.user_id, {seeds.organization_id: "admin"})
-        alone = await users.authenticate(conn, outsider.hash, 50.0)
+        record = await users.token_by_hash(conn, member.hash)
+        assert record is not None
+        assert (record.user_id, record.expires_at) == (member.user_id, None)
+        principal = await access.of_user(conn, member.user_id)
+        assert principal is not None
+        assert (principal.roles, principal.grants) == ({seeds.organization_id: "admin"}, {})
+        alone = await access.of_user(conn, outsider.user_id)
         assert alone is not None
         assert alone.roles == {}
-        assert await users.authenticate(conn, late.hash, 99.0) is not None
-        assert await users.authenticate(conn, late.hash, 100.0) is None
-        assert await users.authenticate(conn, "unknown", 0.0) is None
-        assert (await organizations.counts(conn, [seeds.organization_id]))[seeds.organization_id].members == 2
+        late = await users.token_by_hash(conn, outsider.hash)
+        assert late is not None
+        assert late.expires_at == 100.0
+        assert await users.token_by_hash(conn, "unknown") is None
+        assert await access.of_user(conn, "user_unknown") is None
+        assert (await organizations.counts(conn, [seeds.organization_id]))[seeds.organization_id].members == 1
 
 
 async def test_a_join_token_is_used_as_often_as_it_says_even_at_once(seeds: Seeds, store: Store) -> None:

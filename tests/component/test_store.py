@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from structlog.testing import capture_logs
 
 from coordinator.store import changes, database, migrate, settings
+from coordinator.store.connections import Pooled
 from coordinator.store.database import Store, StoreError, Tx
 from coordinator.store.tables import change, metadata, setting
 from tests.hosts.postgres import Postgres
@@ -358,7 +359,8 @@ async def test_one_postgresql_database_has_one_coordinator(
     with pytest.raises(StoreError, match=f"another coordinator uses the database .*{name}"):
         await Store.open(url)
     await first.write(put("first"))
-    await first._writing.dispose()  # its connection is gone, and with it the lock
+    assert isinstance(first._connections, Pooled)
+    await first._connections.writer.dispose()  # its connection is gone, and with it the lock
     monkeypatch.setattr(database, "_PATIENCE_SECONDS", 5.0)
     second = await Store.open(url)
     with pytest.raises(StoreError, match="another coordinator uses"):

@@ -1,4 +1,5 @@
-"""The Debian packages behind these fixtures. `python -m tests.hosts.packages` prints them, for the installer of CI."""
+"""The Debian packages behind these fixtures. `python -m tests.hosts.packages` prints those to install, for the installer of CI:
+what is there from another source, as Node.js often is, is left as it is."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ PROOFS: dict[str, str] = {
     "iptables": "iptables",  # the engine's own rules, and NAT for machines
     "mmdebstrap": "mmdebstrap",  # the base root of machines
     "nftables": "nft",
+    "nodejs": "node",  # for npm; the tests bring one of their own
+    "npm": "npm",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "procps": "ps",
     "python3": "python3",  # copied into the Python image
@@ -46,4 +49,4 @@ def require(*packages: str) -> None:
 
 
 if __name__ == "__main__":
-    print("\n".join(PACKAGES))
+    print("\n".join(package for package in PACKAGES if not installed(package)))

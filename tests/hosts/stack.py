@@ -105,6 +105,9 @@ class Coordinator(Program):
         self.data = directory / name
         self.url = f"http://{lab.ci_address}:{port}"
         env = {"ARGOSY_BIND": f"{lab.ci_address}:{port}", "ARGOSY_DATA_DIR": str(self.data)}
+        env |= dict.fromkeys(
+            ("ARGOSY_RATE_READS", "ARGOSY_RATE_WRITES", "ARGOSY_RATE_STREAMS"), "1000000"
+        )  # tests poll
         if database_url:
             env["ARGOSY_DATABASE_URL"] = database_url
         super().__init__(lab.ci, name, directory / f"{name}.log", ["argosy-coordinator"], env)

@@ -6,7 +6,8 @@ from sqlmodel import Field, SQLModel
 
 class Organization(SQLModel, table=True):
     """`sealed_key`: the organisation's data key, encrypted by the master key. `last_deployment`: the highest `number` given to one
-    of its deployments."""
+    of its deployments; `deployed_today` of them count against the quota of `deploy_day`, a day of the Unix calendar. `removed_at`:
+    nobody belongs to it any more; what is left of it goes with the last container on its nodes, and then the data key too."""
 
     __tablename__ = "organization"
     id: str = Field(primary_key=True)
@@ -14,6 +15,9 @@ class Organization(SQLModel, table=True):
     description: str = ""
     sealed_key: bytes = Field(sa_type=LargeBinary)
     last_deployment: int = 0
+    deploy_day: int = 0
+    deployed_today: int = 0
+    removed_at: float | None = Field(default=None, index=True)
     created_at: float
 
 
@@ -100,7 +104,8 @@ class SignIn(SQLModel, table=True):
 
 
 class Invitation(SQLModel, table=True):
-    """`hash`: SHA-256 of its token. `status`: pending, accepted, rejected, revoked; expired follows from `expires_at`."""
+    """`hash`: SHA-256 of its token. `status`: pending, accepted, rejected, revoked; expired follows from `expires_at`.
+    `delivery`: what became of its mail: link (given to who invited), queued, sent, or why it failed."""
 
     __tablename__ = "invitation"
     __table_args__ = (Index("ix_invitation_organization", "organization_id", "created_at"),)
@@ -110,6 +115,7 @@ class Invitation(SQLModel, table=True):
     role: str
     hash: str = Field(unique=True)
     status: str = "pending"
+    delivery: str = ""
     invited_by: str
     created_at: float
     expires_at: float

@@ -119,8 +119,9 @@ class VariableVersion(SQLModel, table=True):
 
 
 class Registry(SQLModel, table=True):
-    """`server`: host[:port] that image names begin with. `credentials`: a concealed JSON object, by `type`. `checked_at` and
-    `check_error` (empty: logged in) are of the last test."""
+    """`server`: host[:port] that image names begin with; `insecure`: it speaks HTTP. `credentials`: a concealed JSON object, by
+    `type`. `token`: what they were last exchanged for, where nodes log in with that (concealed); the next exchange is due at
+    `refresh_at`. `checked_at` and `check_error` (empty: logged in) are of the last log-in or exchange."""
 
     __tablename__ = "registry"
     __table_args__ = (UniqueConstraint("organization_id", "name"),)
@@ -129,7 +130,10 @@ class Registry(SQLModel, table=True):
     name: str
     type: str
     server: str
+    insecure: bool = False
     credentials: str | None = Field(default=None, sa_type=Text)
+    token: str | None = Field(default=None, sa_type=Text)
+    refresh_at: float | None = None
     version: int = 1
     checked_at: float | None = None
     check_error: str = ""

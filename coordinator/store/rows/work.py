@@ -55,7 +55,8 @@ class Release(SQLModel, table=True):
 class Deployment(SQLModel, table=True):
     """`kind`: create, deploy, rollback or restart. `state`: the rollout as `core.rollout` stores it. `events`: JSON list of
     {at, message}. `active` is True from its start until it ended; at most one is active per container. A `pending` one waits for an
-    approval and is not active yet. `number` counts the organisation's deployments."""
+    approval and is not active yet; `held`: it waits, or ended before it was approved, so it never touched what runs. `replicas`:
+    what a deploy brings into force, as it was declared when that was asked for. `number` counts the organisation's deployments."""
 
     __tablename__ = "deployment"
     __table_args__ = (Index("ix_deployment_container", "container_id", "created_at"),)
@@ -67,6 +68,8 @@ class Deployment(SQLModel, table=True):
     previous_release_id: str | None = None
     status: str
     active: bool = Field(default=True, index=True)
+    held: bool = False
+    replicas: int | None = None
     state: str = Field(default="{}", sa_type=Text)
     events: str = Field(default="[]", sa_type=Text)
     error: str = ""
@@ -82,7 +85,8 @@ class Instance(SQLModel, table=True):
 
     `cpu_millis`, `memory_bytes`, `host_ports` (JSON list of [port, protocol]) repeat the release's demand, so that the scheduler
     sums a cluster up in one query. `prefer_node` and `avoid_nodes` (JSON list) are placement hints from whoever made it.
-    `failures`: instances of this slot and release that failed in a row right before it; its replacement's backoff counts on."""
+    `failures`: instances of this slot and release that failed in a row right before it; its replacement's backoff counts on.
+    `retold`: how often its node was told again what it knows, because the credentials of its registry changed."""
 
     __tablename__ = "instance"
     __table_args__ = (
@@ -116,6 +120,7 @@ class Instance(SQLModel, table=True):
     prefer_node: str | None = None
     avoid_nodes: str = "[]"
     failures: int = 0
+    retold: int = 0
     created_at: float
     assigned_at: float | None = None
     started_at: float | None = None

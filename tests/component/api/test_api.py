@@ -37,7 +37,7 @@ async def test_every_procedure_but_the_public_ones_needs_a_valid_token(api: Api)
         for headers in ({}, {"Authorization": "Bearer argosy_wrong"}, {"Authorization": "Basic x"}):
             response = await api.client.post(f"/api/{procedure.name}", json={}, headers=headers)
             if procedure.access == "public":
-                assert response.status_code == 200
+                assert response.status_code in (200, 400), procedure.name  # of some, the input is missing
             else:
                 assert response.status_code == 401, procedure.name
                 assert response.json()["error"]["code"] == "UNAUTHORIZED"
@@ -51,7 +51,7 @@ async def test_every_procedure_says_what_it_is(api: Api) -> None:
 
 async def test_unknown_procedures_and_wrong_methods_are_told_so(api: Api) -> None:
     assert (await api.call("container.fly", 404))["code"] == "NOT_FOUND"
-    error = await api.call("container.create", 400, method="GET")
+    error = await api.call("container.create", 405, method="GET")
     assert "POST" in error["message"]
 
 
@@ -236,7 +236,7 @@ async def test_a_defect_answers_with_a_reference_and_no_traceback(api: Api, monk
     async def broken(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(organizations, "of_user", broken)
+    monkeypatch.setattr(organizations, "of_ids", broken)
     with capture_logs() as logged:
         error = await api.call("organization.all", 500, method="GET")
     assert logged[0]["reference"] in error["message"]

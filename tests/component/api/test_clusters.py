@@ -11,6 +11,7 @@ import pytest
 from coordinator.core.permissions import ClusterPermission
 from coordinator.doors.application import make_app
 from coordinator.doors.auth import Authenticator
+from coordinator.doors.cookies import Connection
 from coordinator.procedures.context import Caller
 from coordinator.store import nodes
 from shared.spec.reason import Reason
@@ -69,8 +70,8 @@ async def test_a_grant_counts_on_its_own_cluster_only(
     grants: dict[str, ClusterPermission] = {home.cluster_id: there, other["id"]: elsewhere}
     known = Authenticator.caller
 
-    async def with_grants(self: Authenticator, header: str | None) -> Caller:
-        return replace(await known(self, header), grants=grants)
+    async def with_grants(self: Authenticator, connection: Connection) -> Caller:
+        return replace(await known(self, connection), grants=grants)
 
     monkeypatch.setattr(Authenticator, "caller", with_grants)
     for cluster_id, name in ((home.cluster_id, "a1"), (other["id"], "a2")):

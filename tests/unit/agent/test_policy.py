@@ -8,9 +8,10 @@ from posixpath import normpath
 
 import pytest
 
-from agent.core.policy import Policy, RefusedByPolicy, admit, parse, registry_of
+from agent.core.policy import Policy, RefusedByPolicy, admit, parse
 from agent.daemon import _elsewhere
 from shared.spec.container import Security
+from shared.spec.image import registry_of
 from shared.spec.instance import InstanceSpec, InstanceVolume
 
 Real = Callable[[str], str]

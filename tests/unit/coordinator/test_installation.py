@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator import app
 from coordinator.errors import StartError
 from coordinator.hub.assignments import resolve
+from coordinator.serving import listen
 from coordinator.settings import read_settings
 from coordinator.store import private_files
 from coordinator.store.vault import Compartment, Vault, plain_size
@@ -48,8 +48,7 @@ def test_a_taken_port_is_one_line() -> None:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
         other.listen()
-        settings = read_settings(["--bind", f"127.0.0.1:{other.getsockname()[1]}"], {})
-        with pytest.raises(StartError, match=r"ARGOSY_BIND: .*in use"), app._listen(settings):
+        with pytest.raises(StartError, match=r"ARGOSY_BIND: .*in use"), listen(*other.getsockname()):
             pass
 
 

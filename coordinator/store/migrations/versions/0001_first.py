@@ -89,9 +89,15 @@ def upgrade() -> None:
         sa.Column("description", sa.String(), nullable=False),
         sa.Column("sealed_key", sa.LargeBinary(), nullable=False),
         sa.Column("last_deployment", sa.Integer(), nullable=False),
+        sa.Column("deploy_day", sa.Integer(), nullable=False),
+        sa.Column("deployed_today", sa.Integer(), nullable=False),
+        sa.Column("removed_at", sa.Float(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organization")),
     )
+    with op.batch_alter_table("organization", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_organization_removed_at"), ["removed_at"], unique=False)
+
     op.create_table(
         "rate_window",
         sa.Column("key", sa.String(), nullable=False),
@@ -188,6 +194,7 @@ def upgrade() -> None:
         sa.Column("role", sa.String(), nullable=False),
         sa.Column("hash", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
+        sa.Column("delivery", sa.String(), nullable=False),
         sa.Column("invited_by", sa.String(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("expires_at", sa.Float(), nullable=False),
@@ -247,7 +254,10 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("server", sa.String(), nullable=False),
+        sa.Column("insecure", sa.Boolean(), nullable=False),
         sa.Column("credentials", sa.Text(), nullable=True),
+        sa.Column("token", sa.Text(), nullable=True),
+        sa.Column("refresh_at", sa.Float(), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("checked_at", sa.Float(), nullable=True),
         sa.Column("check_error", sa.String(), nullable=False),
@@ -434,6 +444,7 @@ def upgrade() -> None:
         sa.Column("prefer_node", sa.String(), nullable=True),
         sa.Column("avoid_nodes", sa.String(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("retold", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("assigned_at", sa.Float(), nullable=True),
         sa.Column("started_at", sa.Float(), nullable=True),
@@ -498,6 +509,8 @@ def upgrade() -> None:
         sa.Column("previous_release_id", sa.String(), nullable=True),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("held", sa.Boolean(), nullable=False),
+        sa.Column("replicas", sa.Integer(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("events", sa.Text(), nullable=False),
         sa.Column("error", sa.String(), nullable=False),
@@ -611,6 +624,9 @@ def downgrade() -> None:
 
     op.drop_table("repeat")
     op.drop_table("rate_window")
+    with op.batch_alter_table("organization", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_organization_removed_at"))
+
     op.drop_table("organization")
     op.drop_table("change")
     op.drop_table("audit_head")

@@ -1,0 +1,36 @@
+// Compiled, never run: what the served types must allow.
+import { createTRPCProxyClient, httpBatchLink, TRPCClientError } from '@trpc/client';
+import type { inferRouterInputs, inferRouterOutputs } from '@trpc/server';
+
+import type { AppRouter, LogEntry } from './argosy';
+
+const argosy = createTRPCProxyClient<AppRouter>({ links: [httpBatchLink({ url: '/api/trpc' })] });
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+const yes = <T extends true>(): T | undefined => undefined;
+
+type Inputs = inferRouterInputs<AppRouter>;
+type Outputs = inferRouterOutputs<AppRouter>;
+yes<Same<Inputs['container']['scale'], { containerId: string; replicas: number }>>();
+yes<Same<Outputs['container']['all'][number]['id'], string>>();
+
+export async function use(): Promise<string[]> {
+  const health = await argosy.system.health.query();
+  yes<Same<typeof health.agents.connected, number>>();
+  const made = await argosy.container.create.mutate({
+    projectId: 'proj_1',
+    name: 'web',
+    image: 'web:1',
+    healthCheck: { type: 'http', port: 8080 },
+  });
+  const lines = await argosy.container.logs.query({ containerId: made.id, tail: 10 });
+  const first: LogEntry | undefined = lines[0];
+  await argosy.container.remove.mutate({ containerId: made.id });
+  return first ? [first.line] : [];
+}
+
+export function explain(error: unknown): string {
+  if (!(error instanceof TRPCClientError)) return 'other';
+  const known = error as TRPCClientError<AppRouter>;
+  return known.data?.code === 'NOT_FOUND' ? `${known.data.httpStatus} at ${known.data.path ?? '?'}` : known.message;
+}
