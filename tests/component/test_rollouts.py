@@ -183,6 +183,7 @@ async def test_a_created_container_is_filled_and_its_release_becomes_the_healthy
     assert made[0].memory_bytes == 64 * 2**20
     assert made[0].host_ports == [(8080, "tcp")]
     assert ended.events[-1].message == "revision 1 is healthy"
+    assert [event.seq for event in ended.events] == list(range(1, len(ended.events) + 1))
     assert (await scene.snapshot(container_id)).container.healthy_release_id == deployment.release_id
 
 

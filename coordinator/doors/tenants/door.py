@@ -104,6 +104,9 @@ def _number(own: Part | None) -> int:
 async def _stream(reception: Reception, asking: Asking) -> Response[Any]:
     done = await asking.run()
     assert isinstance(done.output, Stream), "its route asks for events"
+    headers = asking.visit.headers | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if asking.request.method == "HEAD":  # no body: the events, not begun, are dropped, and are counted no more
+        return Response(b"", status_code=200, media_type=streams.SSE, headers=headers)
     broker = reception.services.broker
     says_its_end = asking.route.procedure == "container.deploymentEvents"
     body = frames.encoded(
@@ -111,8 +114,7 @@ async def _stream(reception: Reception, asking: Asking) -> Response[Any]:
         lambda event: _shown(asking, event),
         lambda: not (says_its_end or broker.closed),
     )
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamResponse(body, status_code=200, media_type=streams.SSE, headers=asking.visit.headers | headers)
+    return StreamResponse(body, status_code=200, media_type=streams.SSE, headers=headers)
 
 
 def _shown(asking: Asking, output: Any) -> Any:

@@ -270,6 +270,14 @@ async def test_a_cursor_that_is_none_is_refused(here: Tenants, home: Home, nodes
     assert (answer.status, b'"message":"after: ' in answer.body) == (400, True)
 
 
+async def test_whoever_asks_for_the_head_only_holds_no_stream(here: Tenants, story: Story) -> None:
+    watching = len(here.api.store.changes._subscriptions)
+    asked = await here.ask("HEAD", story.path)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["content-type"].startswith("text/event-stream")
+    assert len(here.api.store.changes._subscriptions) == watching
+
+
 async def test_nothing_is_left_of_readers_that_have_gone(here: Tenants, story: Story) -> None:
     watching = len(here.api.store.changes._subscriptions)
     open_ones = [await here.follow(story.path) for _ in range(3)]
