@@ -168,17 +168,20 @@ async def _recall(
     remembered = context.services.remembered
     key = (procedure.name, data)
     known = remembered.get(key)
+    if known is None and (under_way := remembered.under_way(key)) is not None:
+        await under_way.ended.wait()
+        known = under_way if under_way.body else None  # it failed for its own caller: perhaps not for this one
     if known is not None and known.scope is not None:
         _judge(procedure, context, known.scope)
         context.next_cursor = known.next_cursor
         return known.body
-    answer = remembered.begin(concerns)
+    answer = remembered.begin(key, concerns)
     try:
         answer.scope = await authorize(procedure, context, data)
         answer.body = msgspec.Raw(_encoder.encode(await procedure.function(context, data)))
         answer.next_cursor = context.next_cursor
     except BaseException:
-        remembered.drop(answer)
+        remembered.drop(key, answer)
         raise
     remembered.keep(key, answer)
     return answer.body

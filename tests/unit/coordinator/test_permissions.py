@@ -261,9 +261,10 @@ async def test_no_procedure_runs_without_the_decision(monkeypatch: pytest.Monkey
         with pytest.raises(DomainError):
             await table.call(mine, Context(services=services, caller=caller), Nothing())
         if procedure.concerns:  # nor is what somebody else was answered
-            answer = remembered.begin(about(None))
+            key = (procedure.name, Nothing())
+            answer = remembered.begin(key, about(None))
             answer.scope, answer.body = Scope("org_1", "thing"), msgspec.Raw(b"{}")
-            remembered.keep((procedure.name, Nothing()), answer)
+            remembered.keep(key, answer)
             with pytest.raises(DomainError):
                 await table.call(mine, Context(services=services, caller=caller), Nothing())
 

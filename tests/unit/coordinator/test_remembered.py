@@ -28,7 +28,7 @@ def remembered(changes: Changes, clock: FakeClock) -> Remembered:
 
 
 def keep(remembered: Remembered, key: str = "k", body: bytes = b"{}") -> Answer:
-    answer = remembered.begin(ABOUT)
+    answer = remembered.begin(key, ABOUT)
     answer.scope, answer.body = SCOPE, msgspec.Raw(body)
     remembered.keep(key, answer)
     return answer
@@ -58,10 +58,21 @@ def test_what_it_is_about_makes_it_old(remembered: Remembered, changes: Changes,
 
 
 def test_a_change_while_it_was_read_keeps_it_from_being_given_again(remembered: Remembered, changes: Changes) -> None:
-    answer = remembered.begin(ABOUT)
+    answer = remembered.begin("k", ABOUT)
     changes.publish([("container", "ctr_1")])
     remembered.keep("k", answer)
     assert remembered.get("k") is None
+
+
+def test_who_asks_while_it_is_read_may_wait_for_it_until_it_is_old(remembered: Remembered, changes: Changes) -> None:
+    first = remembered.begin("k", ABOUT)
+    assert remembered.under_way("k") is first
+    changes.publish([("container", "ctr_1")])
+    assert remembered.under_way("k") is None
+    second = remembered.begin("k", ABOUT)
+    remembered.drop("k", first)
+    assert first.ended.is_set()
+    assert remembered.under_way("k") is second  # the end of the old one is not that of the new one
 
 
 def test_no_answer_outlives_its_second(remembered: Remembered, clock: FakeClock) -> None:
@@ -90,8 +101,9 @@ def test_nothing_is_left_behind(remembered: Remembered, changes: Changes, clock:
     keep(remembered, "again")
     keep(remembered, "again")
     keep(remembered, "old")
-    remembered.drop(remembered.begin(ABOUT))
+    remembered.drop("gone", remembered.begin("gone", ABOUT))
     clock.advance(LIFETIME_SECONDS)
     assert remembered.get("again") is None
     assert remembered.get("old") is None
-    assert (len(remembered), remembered._about, remembered._keys, remembered._size) == (0, {}, {}, 0)
+    assert (len(remembered), remembered._size) == (0, 0)
+    assert (remembered._about, remembered._keys, remembered._reading) == ({}, {}, {})
