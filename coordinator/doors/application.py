@@ -12,6 +12,7 @@ from coordinator.doors import answers
 from coordinator.doors.auth import Authenticator
 from coordinator.doors.decode import MAX_BODY_BYTES
 from coordinator.doors.docs import docs_routes
+from coordinator.doors.invitation_page import invitation_route
 from coordinator.doors.limits import DEFAULT_LIMITS, Limiter, Limits, OwnPool, SharedPool
 from coordinator.doors.metrics_door import metrics_route
 from coordinator.doors.oidc_door import oidc_routes
@@ -55,6 +56,7 @@ def make_app(
             *rest_routes(reception),
             *tenants_routes(reception),
             *docs_routes(),
+            invitation_route(),
             *oidc_routes(reception, authenticator.cookies),
             metrics_route(reception),
             *agents,
