@@ -122,9 +122,9 @@ class Reception:
 
     async def _once(self, visit: Visit, place: int, procedure: Procedure, data: msgspec.Struct) -> Outcome:
         key = visit.header("idempotency-key")
-        if key is None or visit.caller is None or procedure.kind != "mutation":
+        if key is None or visit.caller is None or procedure.kind != "mutation" or procedure.fresh:
             return await self._perform(visit, procedure, data)
-        claim = repeats.claim_of(key, place, visit.caller, procedure, data)
+        claim = repeats.claim_of(key, place, visit.caller, procedure, (visit.bounds, data))
 
         async def perform(guard: Guard) -> Outcome:
             return await self._perform(visit, procedure, data, guard)

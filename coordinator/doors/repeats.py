@@ -58,12 +58,12 @@ class Taken(Exception):
     for one of its own."""
 
 
-def claim_of(header: str, place: int, caller: Caller, procedure: Procedure, data: msgspec.Struct) -> Claim:
-    """`place`: of the call among those of its request. Raises BadRequest."""
+def claim_of(header: str, place: int, caller: Caller, procedure: Procedure, asked: object) -> Claim:
+    """`place`: of the call among those of its request. `asked`: all that decides what the call is about. Raises BadRequest."""
     if not _KEY.fullmatch(header):
         raise BadRequest("Idempotency-Key: must be 1 to 255 visible ASCII characters")
     key = sha256(_encoder.encode((caller.user_id, caller.credential_id, place, header))).hexdigest()
-    return Claim(key, sha256(procedure.name.encode() + b"\n" + _encoder.encode(data)).hexdigest(), procedure)
+    return Claim(key, sha256(procedure.name.encode() + b"\n" + _encoder.encode(asked)).hexdigest(), procedure)
 
 
 class Repeats:

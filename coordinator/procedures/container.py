@@ -177,6 +177,7 @@ async def update(context: Context, data: Any) -> ContainerDetail:
         record = await require(tx.conn, data.container_id)
         template = declaring.overlay(record.template, {k: v for k, v in changes.items() if k not in columns})
         declaring.check(template, record.template)
+        declaring.check_credentials(template, record.template)
         await inheriting.check_registry(tx.conn, record.organization_id, template)
         template = declaring.conceal(template, compartment, record.id, record.template)
         plain = {columns[name]: value for name, value in changes.items() if name in columns}

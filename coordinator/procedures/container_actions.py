@@ -12,7 +12,7 @@ from coordinator.procedures.container import ContainerId, Replicas, require
 from coordinator.procedures.container_views import ContainerDetail, DeploymentView, deployment_view, detail
 from coordinator.procedures.context import Context, Scope
 from coordinator.procedures.inputs import Id, Note, View
-from coordinator.procedures.table import procedure
+from coordinator.procedures.table import demand, procedure
 from coordinator.store import approvals, containers, deployments, releases
 from coordinator.store.containers import ContainerRecord
 from coordinator.store.database import Tx
@@ -87,6 +87,7 @@ async def begin_deploy(
     """The deployment of the declaration as it is now, with another image when given, and the image it brings."""
     template = structs.replace(record.template, image=image) if image else record.template
     declaring.check(template, record.template)
+    declaring.check_credentials(template, record.template)
     await inheriting.check_registry(tx.conn, record.organization_id, template)
     if image:
         await containers.change(tx, record.id, template=template, generation=record.generation + 1)
@@ -217,7 +218,8 @@ async def rollback(context: Context, data: Rollback) -> DeploymentView:
     effect="declares",
 )
 async def cancel(context: Context, data: DeploymentId) -> DeploymentView:
-    """Stop a deployment that is under way and return to the release before it; withdraw one that waits for an approval."""
+    """Stop a deployment that is under way and return to the release before it; withdraw one that waits for an approval. In a
+    restricted environment only reviewers, admins and owners stop what is under way."""
 
     async def unit(tx: Tx) -> DeploymentView:
         record = await deployments.get(tx.conn, data.deployment_id)
@@ -227,6 +229,7 @@ async def cancel(context: Context, data: DeploymentId) -> DeploymentView:
             await releasing.drop_held(tx, record, "withdrawn before anybody decided on it")
             await approvals.settle(tx, record.id, "withdrawn", decided_by=context.user.user_id)
         elif record.active:
+            demand(context, "container.cancelDeployment", "moves")  # it takes back what a reviewer may have let through
             await deployments.change(tx, record.id, state=rollout.dump(rollout.cancel(rollout.load(record.state))))
         else:
             raise PreconditionFailed(f"the deployment has ended: {record.status}")

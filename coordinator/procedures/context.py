@@ -111,6 +111,7 @@ class Context:
     services: Services
     caller: Caller | None
     address: str = ""
+    scope: Scope = NOWHERE
     record: Any = None
     cluster_id: str | None = None
     role: Role | None = None

@@ -12,6 +12,7 @@ import msgspec
 from coordinator.errors import BadRequest
 from coordinator.store.vault import REGISTRY_KEY, Compartment, env_context, plain_size
 from shared.spec.container import MASK, EnvVar, RegistryCredentials, Template, problems
+from shared.spec.image import canonical, registry_of
 from shared.spec.release import Inherited, overlaid
 
 
@@ -20,6 +21,16 @@ def check(template: Template, stored: Template | None) -> None:
     found = [f"{field}: {rule}" for field, rule in problems(_as_plain(template, stored))]
     if found:
         raise BadRequest("; ".join(found))
+
+
+def check_credentials(template: Template, stored: Template) -> None:
+    """Raises BadRequest when a stored registry password would go to another registry than the one it was given for."""
+    now, before = template.credentials, stored.credentials
+    if now is None or before is None or now.password not in (MASK, before.password):
+        return
+    there, here = registry_of(template.image), registry_of(stored.image)
+    if canonical(there) != canonical(here):
+        raise BadRequest(f"credentials: are to be given again for {there}, or null; those stored are for {here}")
 
 
 def check_whole(template: Template, inherited: Sequence[Inherited]) -> None:

@@ -35,6 +35,7 @@ PREFIX = f"{bearer.PREFIX}inv_"
 """The mark of a leaked invitation."""
 Email = Annotated[str, Meta(min_length=3, max_length=emails.LONGEST)]
 Token = Annotated[str, Meta(min_length=16, max_length=128)]
+_TOO_MANY = "failed: too many mails are waiting; send the invitation again later"
 
 
 class Invited(Part, frozen=True):
@@ -117,8 +118,8 @@ class _Made:
 
 @procedure("invitation.create", "POST", "admin", scopes.organization, created=True, rest="/invitations")
 async def create(context: Context, data: CreateInvitations) -> list[MadeInvitation]:
-    """Invite people for seven days; who has an account joins at once. All of them or none: an address that is a member or invited
-    already is refused. Only owners invite owners and admins."""
+    """Invite people for seven days; who has an account with a proven address joins at once. All of them or none: an address that
+    is a member or invited already is refused. Only owners invite owners and admins."""
     wanted = _wanted(data)
     _require_address(context)
 
@@ -267,17 +268,18 @@ def _require_address(context: Context) -> None:
 
 
 async def _require_new(tx: Tx, organization_id: str, addresses: list[str]) -> dict[str, str]:
-    """Address → account of those that have one. Raises Conflict for who is in, or invited, already."""
+    """Address → account of those that join at once. Whose address nobody has proven is asked like a stranger: somebody else may
+    have made that account. Raises Conflict for who is in, or invited, already."""
     known = await invitations.accounts_of(tx.conn, addresses)
     roles = await organizations.roles_of(tx.conn, organization_id)
-    members = sorted(email for email, user_id in known.items() if user_id in roles)
+    members = sorted(email for email, holder in known.items() if holder.user_id in roles)
     if members:
         raise Conflict(f"email: {', '.join(members)}: a member already")
     invited = await invitations.open_for(tx.conn, addresses, tx.now, organization_id)
     if invited:
         waiting = ", ".join(sorted(record.email for record in invited))
         raise Conflict(f"email: {waiting}: invited already; use invitation.resend, or invitation.revoke first")
-    return known
+    return {email: holder.user_id for email, holder in known.items() if holder.proven}
 
 
 def _new_token() -> str:
@@ -342,7 +344,9 @@ async def _deliver(context: Context, record: InvitationRecord, secret: str | Non
         letter = await _letter(context, record, link)
         if services.postman.post(letter, partial(_note_delivery, services.store, record.id, record.hash)):
             return MadeInvitation(**shown, link=None)
-        await _note_delivery(services.store, record.id, record.hash, "link")
+        # Never the link: where mail goes out, holding one proves whose the address is.
+        await _note_delivery(services.store, record.id, record.hash, _TOO_MANY)
+        return MadeInvitation(**{**shown, "delivery": _TOO_MANY}, link=None)
     return MadeInvitation(**{**shown, "delivery": "link"}, link=link)
 
 

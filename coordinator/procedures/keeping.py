@@ -79,6 +79,8 @@ async def rewrite(
     place = place_of(record)
     var = EnvVar(key=record.key, value=plain, secret=secret)
     at_rest = await _at_rest(tx.conn, context, place, record.id, var)
+    if secret and not record.secret:  # what is a secret from now on must not stand in the versions before
+        await variables.forget_history(tx, record.id)
     return await variables.write(tx, record, context.user.user_id, at_rest, secret=secret)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET
 
-from coordinator.errors import BadRequest, NotFound, PreconditionFailed
+from coordinator.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from coordinator.logs.drains.lines import NOTICE, Line, Origin
 from coordinator.logs.drains.making import make_target
 from coordinator.logs.drains.targets import DeliveryError
@@ -139,6 +139,8 @@ async def update(context: Context, data: UpdateDrain) -> DrainView:
         record = await log_drains.get(tx.conn, known.id)
         if record is None:
             raise NotFound("drain not found")
+        if (record.config, record.secret) != (known.config, known.secret):
+            raise Conflict("the drain was changed by somebody else meanwhile: look at it and try again")
         await _check_filter(tx, record.organization_id, config.filter)
         compartment = await _compartment(tx, context, record.organization_id)
         changes: dict[str, Any] = {name: fields[name] for name in ("name", "enabled") if name in fields}

@@ -266,6 +266,10 @@ async def _changes(tx: Tx, context: Context, record: RegistryRecord, data: Updat
     server = record.server if data.server is UNSET else _server(record.type, data.server)
     if server != record.server:
         changes |= {"server": server, "token": None}
+    exposed = "server" in changes or changes.get("insecure") is True
+    if exposed and record.credentials is not None and data.credentials is UNSET:
+        # Who may change the address is not thereby shown what is said there.
+        raise BadRequest("credentials: are to be given again for another server, or for one without TLS")
     if data.credentials is not UNSET:
         keys = _credentials(record.type, server, data.credentials)
         changes["credentials"] = await _concealed(tx.conn, context, record.organization_id, record.id, keys)

@@ -192,7 +192,7 @@ async def remove(context: Context, data: SecretId) -> Nothing:
     return Nothing()
 
 
-@procedure("secret.reveal", "POST", "admin", _secret, rest="/secrets/{secretId}/reveal")
+@procedure("secret.reveal", "POST", "admin", _secret, rest="/secrets/{secretId}/reveal", fresh=True)
 async def reveal(context: Context, data: RevealSecret) -> RevealedSecret:
     """The value in the clear, for an admin. Leaves an entry with the version in the audit log, whose ever it is."""
 

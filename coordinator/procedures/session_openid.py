@@ -21,7 +21,7 @@ from coordinator.procedures.openid import Begun, OpenId, Person
 from coordinator.procedures.session_sign_up import make_account
 from coordinator.procedures.signing_in import note_as, open_session
 from coordinator.procedures.table import Nothing, procedure
-from coordinator.store import identities, invitations, users
+from coordinator.store import identities, invitations, sessions, users
 from coordinator.store.database import Tx
 from coordinator.store.identities import IdentityRecord, SignInRecord
 from coordinator.store.invitations import InvitationError
@@ -120,8 +120,10 @@ async def _account(tx: Tx, context: Context, provider: OpenId, person: Person, i
             raise Forbidden("the OpenID provider has not verified your e-mail address, so no account here can be yours")
         if not invitation and not provider.settings.sign_up:
             raise Forbidden("you have no account here: ask for an invitation")
-        user_id = await make_account(tx, person.email, person.name or person.email.partition("@")[0])
+        user_id = await make_account(tx, person.email, person.name or person.email.partition("@")[0], proven=True)
         await note_as(tx, context, user_id, "user.signUp", user_id, how="openid")
+    if known is not None and not known.proven:
+        await _take_over(tx, user_id)
     if linked is None:
         record = IdentityRecord(issuer=issuer, subject=person.subject, user_id=user_id, created_at=tx.now)
         await identities.insert(tx, record)
@@ -129,6 +131,22 @@ async def _account(tx: Tx, context: Context, provider: OpenId, person: Person, i
     if invitation:
         await _accept(tx, invitation, user_id)
     return user_id
+
+
+async def _take_over(tx: Tx, user_id: str) -> None:
+    """The address is theirs, and who made the account may have been somebody else: nothing that opened it does any more."""
+    await users.change(
+        tx,
+        user_id,
+        proven=True,
+        password_hash=None,
+        totp_secret=None,
+        totp_confirmed_at=None,
+        totp_last_step=0,
+        recovery_hashes=(),
+    )
+    await sessions.remove_others(tx, user_id)
+    await users.remove_tokens(tx, user_id)
 
 
 async def _accept(tx: Tx, token_hash: str, user_id: str) -> None:

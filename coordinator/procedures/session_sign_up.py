@@ -83,15 +83,18 @@ async def sign_up(context: Context, data: SignUp) -> SignedIn:
         raise Conflict("email: this address has an account already: sign in and accept the invitation there") from error
 
 
-async def make_account(tx: Tx, email: str, name: str) -> str:
-    """IntegrityError when the address has one."""
+async def make_account(tx: Tx, email: str, name: str, *, proven: bool) -> str:
+    """`proven`: the address is known to be theirs. IntegrityError when it has an account."""
     user_id = new_id("user")
-    await users.insert(tx, UserRecord(id=user_id, email=email, name=name, created_at=tx.now))
+    await users.insert(tx, UserRecord(id=user_id, email=email, name=name, proven=proven, created_at=tx.now))
     return user_id
 
 
 async def _invited(tx: Tx, token_hash: str, email: str, name: str, password_hash: str) -> str:
-    user_id = await make_account(tx, email, name)
+    invitation = await invitations.of_token(tx.conn, token_hash)
+    # A token that was mailed reached whoever reads the mail; one that was shown to the inviter proves nothing.
+    mailed = invitation is not None and invitation.delivery in ("queued", "sent")
+    user_id = await make_account(tx, email, name, proven=mailed)
     await users.change(tx, user_id, password_hash=password_hash)
     await invitations.accept(tx, token_hash, user_id, email)
     return user_id
@@ -104,7 +107,7 @@ async def _first(tx: Tx, token: ApiTokenRecord, email: str, name: str, password_
         raise Forbidden(_NO_WAY_IN)
     if record.password_hash is not None or await identities.of_user(tx.conn, record.id):
         raise Forbidden("this account can be signed in to already")
-    await users.change(tx, record.id, password_hash=password_hash, email=email, name=name)
+    await users.change(tx, record.id, password_hash=password_hash, email=email, name=name, proven=True)
     tx.changed("access", record.id)
     return record.id
 

@@ -10,7 +10,7 @@ docstring says what it does (its first sentence is the summary), `example` shows
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, assert_never, get_args, get_origin
 
@@ -59,8 +59,9 @@ class Procedure:
     name what it is about in more than one way. `output`: the type of the answer, `Nothing` for 204;
     `effect`: on what runs, which is what protected environments are about.
     `event`: that of the items of a stream, where the answer is or may be one. `session_only`: no token may call it, so that a
-    leaked one cannot make others. `concerns`: what an answer is about, when the same answer may be given again until that changes;
-    it depends on the input alone then, never on the caller. `example`: one input, in wire names."""
+    leaked one cannot make others. `fresh`: performed and permitted anew each time, whatever idempotency
+    key it is called with: its answer is not kept. `concerns`: what an answer is about, when the same answer may be given again
+    until that changes; it depends on the input alone then, never on the caller. `example`: one input, in wire names."""
 
     name: str
     method: Method
@@ -74,6 +75,7 @@ class Procedure:
     rest: str
     also: tuple[str, ...]
     session_only: bool
+    fresh: bool
     concerns: Concerns | None
     function: Function
     description: str
@@ -107,6 +109,7 @@ def procedure(
     created: bool = False,
     takes: type[msgspec.Struct] | None = None,
     session_only: bool = False,
+    fresh: bool = False,
     concerns: Concerns | None = None,
     example: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]:
@@ -134,6 +137,7 @@ def procedure(
             rest=rest,
             also=also,
             session_only=session_only,
+            fresh=fresh,
             concerns=concerns,
             function=function,
             description=inspect.cleandoc(function.__doc__ or ""),
@@ -201,13 +205,18 @@ async def authorize(procedure: Procedure, context: Context, data: msgspec.Struct
     return scope
 
 
+def demand(context: Context, name: str, effect: Effect) -> None:
+    """For a procedure that finds out on its way that it does more than it declares. Raises Forbidden."""
+    _judge(replace(TABLE[name], effect=effect), context, context.scope)
+
+
 def _judge(procedure: Procedure, context: Context, scope: Scope) -> None:
     verdict = decide(_question(procedure, context, scope))
     if verdict is Verdict.STRANGER or not bounds.holds(context.bounds, scope):
         raise NotFound(f"{scope.noun} not found")
     if verdict not in (Verdict.ALLOW, Verdict.WAIT):
         raise Forbidden(f"{procedure.name} {_why(verdict, procedure, context, scope)}")
-    context.record, context.cluster_id = scope.record, scope.cluster_id
+    context.scope, context.record, context.cluster_id = scope, scope.record, scope.cluster_id
     context.waits = verdict is Verdict.WAIT
 
 

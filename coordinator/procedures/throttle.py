@@ -65,7 +65,7 @@ async def begin(context: Context, email: str | None) -> Attempt:
         await attempts.count(tx, tuple(patience))
         return Attempt(account, tuple(patience), known)
 
-    counted = await context.services.store.write(unit)
+    counted = await context.services.store.unled.write(unit)  # a refused try has carried nothing out
     if isinstance(counted, Attempt):
         return counted
     seconds = math.ceil(counted)

@@ -53,7 +53,15 @@ async def enable(context: Context, data: Nothing) -> TotpView:
     return TotpView(otpauth_uri=second_factor.uri(secret, record.email), recovery_codes=codes)
 
 
-@procedure("user.confirmTotp", "POST", "own", rest="/user/totp/confirm", session_only=True, example={"code": "123456"})
+@procedure(
+    "user.confirmTotp",
+    "POST",
+    "own",
+    rest="/user/totp/confirm",
+    session_only=True,
+    fresh=True,
+    example={"code": "123456"},
+)
 async def confirm(context: Context, data: TotpCode) -> UserView:
     """Show a code of the new second factor; from now on signing in needs one. The account's other sessions end."""
 
@@ -65,7 +73,15 @@ async def confirm(context: Context, data: TotpCode) -> UserView:
     return await _with_code(context, data.code, accept, confirmed=False)
 
 
-@procedure("user.disableTotp", "POST", "own", rest="/user/totp/disable", session_only=True, example={"code": "123456"})
+@procedure(
+    "user.disableTotp",
+    "POST",
+    "own",
+    rest="/user/totp/disable",
+    session_only=True,
+    fresh=True,
+    example={"code": "123456"},
+)
 async def disable(context: Context, data: TotpCode) -> UserView:
     """Give the second factor up, with a code of it or a recovery code."""
 

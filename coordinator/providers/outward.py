@@ -13,18 +13,17 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 import httpx
+
+from shared.kit.network import forbidden
 
 CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 20.0
 MAX_BODY = 256 * 1024
 MAX_ADDRESSES = 4
-_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200")))
-"""Where clouds keep it outside of the link-local networks."""
-_NAT64 = ip_network("64:ff9b::/96")
 
 Method = Literal["GET", "POST"]
 
@@ -125,29 +124,6 @@ async def resolve(url: httpx.URL) -> list[IPv4Address | IPv6Address]:
     if refused:  # one is enough: the next look might choose it
         raise Unreachable(f"{host} is at {refused[0]}, where Argosy sends nobody: {forbidden(refused[0])}")
     return addresses
-
-
-def forbidden(address: IPv4Address | IPv6Address) -> str:
-    """Why nothing is sent there; empty when it may be."""
-    inner = _inner(address)
-    if inner is not None:
-        return forbidden(inner)
-    if address.is_link_local:
-        return "a link-local address"
-    if address in _METADATA:
-        return "a cloud's metadata"
-    if address.is_multicast or address.is_unspecified or (address.is_reserved and not address.is_loopback):
-        return "no host's address"
-    return ""
-
-
-def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 one only wraps."""
-    if not isinstance(address, IPv6Address):
-        return None
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
 
 
 async def _body(response: httpx.Response) -> bytes:

@@ -82,6 +82,13 @@ class Store:
         led._first = first
         return led
 
+    @property
+    def unled(self) -> "Store":
+        """For writes that are not what the call is about, and stand even when it is refused."""
+        plain = copy(self)
+        plain._first = None
+        return plain
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A snapshot: everything read inside is of one moment. Not for writing. StoreError when the database itself fails."""

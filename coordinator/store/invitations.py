@@ -103,10 +103,17 @@ async def names_of(conn: AsyncConnection, records: Iterable[InvitationRecord]) -
     return {row.id: row.name for row in await conn.execute(statement)}
 
 
-async def accounts_of(conn: AsyncConnection, emails: Iterable[str]) -> dict[str, str]:
+class Holder(Record, frozen=True, kw_only=True):
+    """`proven`: the address is known to be theirs."""
+
+    user_id: str
+    proven: bool
+
+
+async def accounts_of(conn: AsyncConnection, emails: Iterable[str]) -> dict[str, Holder]:
     """Address → account, for those that have one."""
-    statement = select(account.c.email, account.c.id).where(account.c.email.in_(list(emails)))
-    return {row.email: row.id for row in await conn.execute(statement)}
+    statement = select(account.c.email, account.c.id, account.c.proven).where(account.c.email.in_(list(emails)))
+    return {row.email: Holder(user_id=row.id, proven=row.proven) for row in await conn.execute(statement)}
 
 
 async def renew(tx: Tx, invitation_id: str, token_hash: str, delivery: str) -> bool:

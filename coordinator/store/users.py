@@ -16,6 +16,7 @@ class UserRecord(Record, frozen=True, kw_only=True):
     email: str
     name: str
     picture_url: str | None = None
+    proven: bool = False
     created_at: float
 
 
@@ -40,6 +41,7 @@ class CredentialsRecord(Record, frozen=True, kw_only=True):
 
     id: str
     email: str
+    proven: bool = False
     password_hash: str | None = None
     totp_secret: bytes | None = None
     totp_confirmed_at: float | None = None
@@ -130,6 +132,11 @@ async def count_tokens(conn: AsyncConnection, *, user_id: str | None, organizati
 
 async def remove_token(tx: Tx, token_id: str) -> bool:
     return (await tx.conn.execute(delete(api_token).where(api_token.c.id == token_id))).rowcount == 1
+
+
+async def remove_tokens(tx: Tx, user_id: str) -> None:
+    await tx.conn.execute(delete(api_token).where(api_token.c.user_id == user_id))
+    tx.changed("access", user_id)
 
 
 async def mark_used(tx: Tx, token_id: str, at: float) -> None:

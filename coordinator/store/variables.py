@@ -98,6 +98,10 @@ async def write(tx: Tx, record: VariableRecord, author: str, value: str, *, secr
     return written
 
 
+async def forget_history(tx: Tx, variable_id: str) -> None:
+    await tx.conn.execute(delete(variable_version).where(variable_version.c.variable_id == variable_id))
+
+
 async def history(conn: AsyncConnection, variable_id: str) -> list[VersionRecord]:
     """Newest first, the present one included."""
     statement = versions.select(variable_version.c.variable_id == variable_id)

@@ -101,11 +101,14 @@ class Writer:
                 return
 
     async def _commit(self, batch: list[_Waiting]) -> None:
+        entries: dict[Entry, None] = {}
         try:
-            entries = await self._transaction(batch)
+            await self._transaction(batch, entries)
         except Exception as error:  # nothing may end the only writer: everybody would wait for it for ever
             reason = StoreError(f"the database cannot be written: {one_line(error)}")
             reason.__cause__ = error
+            # A commit whose answer was lost may have been carried out. Whoever looks without need finds nothing new.
+            self._changes.publish(entries)
             for waiting in batch:
                 waiting.fail(reason)
             if not (is_outage(error) or isinstance(error, StoreError)):
@@ -117,9 +120,9 @@ class Writer:
         for waiting in batch:
             waiting.deliver()
 
-    async def _transaction(self, batch: list[_Waiting]) -> dict[Entry, None]:
+    async def _transaction(self, batch: list[_Waiting], entries: dict[Entry, None]) -> None:
+        """`entries`: where to say what changes, also when it is not known whether it did."""
         now = self._clock.wall()
-        entries: dict[Entry, None] = {}
         with suppress(_UndoneError):
             async with self._connections.writing() as conn:
                 for waiting in batch:
@@ -130,7 +133,6 @@ class Writer:
                     raise _UndoneError
                 if entries:
                     await self._recorder.record(conn, entries, now)
-        return entries
 
     async def _run_unit(
         self, waiting: _Waiting, conn: AsyncConnection, now: float, *, alone: bool

@@ -12,9 +12,10 @@ from aiohttp import web
 from coordinator.providers import outward as module
 from coordinator.providers.ecr import Ecr
 from coordinator.providers.logins import Logins
-from coordinator.providers.outward import MAX_BODY, Outward, forbidden
+from coordinator.providers.outward import MAX_BODY, Outward
 from coordinator.store.registries import Credentials, NotExchanged, RegistryRecord
 from shared.kit.clock import SystemClock
+from shared.kit.network import forbidden
 from tests.fakes.registries import logins, machine
 from tests.fakes.token_server import TOKEN, FakeAmazon, FakeRegistry, certificate, serving
 

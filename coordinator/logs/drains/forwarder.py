@@ -129,6 +129,11 @@ class Forwarder:
             await self._flush()
 
     async def _flush(self, *, save: bool = False) -> None:
+        """Goes on to its end whoever is cancelled meanwhile: what was taken from the couriers is nowhere else. The next one
+        waits."""
+        await asyncio.shield(asyncio.ensure_future(self._flush_now(save)))
+
+    async def _flush_now(self, save: bool) -> None:
         async with self._flushing:
             now = self._clock.monotonic()
             save = save or now - self._saved_at >= SAVE_SECONDS

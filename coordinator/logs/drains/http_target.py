@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import ssl
 from email.utils import parsedate_to_datetime
@@ -13,7 +14,7 @@ import httpx
 from coordinator import VERSION
 from coordinator.logs.drains import loki, ndjson, otlp
 from coordinator.logs.drains.lines import Entry
-from coordinator.logs.drains.targets import DeliveryError, Refused, plain
+from coordinator.logs.drains.targets import DeliveryError, Refused, addresses, plain
 from coordinator.store.log_drains import DrainConfig, DrainSecret, DrainType
 
 TIMEOUT_SECONDS = 30.0
@@ -58,8 +59,7 @@ class HttpTarget:
         return urlsplit(self._url).netloc
 
     async def _post(self, body: bytes) -> tuple[int, httpx.Headers, bytes]:
-        request = self._client.build_request("POST", self._url, content=body, headers=self._headers)
-        response = await self._client.send(request, stream=True)
+        response = await self._reach(body)
         try:
             answer = b""
             async for part in response.aiter_bytes():
@@ -69,6 +69,24 @@ class HttpTarget:
             return response.status_code, response.headers, answer[:_ANSWER_BYTES]
         finally:
             await response.aclose()
+
+    async def _reach(self, body: bytes) -> httpx.Response:
+        """At the first of its addresses that takes the connection."""
+        url = httpx.URL(self._url)
+        host = url.raw_host.decode("ascii").strip("[]")
+        *others, last = await addresses(host, url.port or (443 if url.scheme == "https" else 80))
+        for address in others:
+            with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return await self._send_to(address, host, url, body)
+        return await self._send_to(last, host, url, body)
+
+    async def _send_to(self, address: str, host: str, url: httpx.URL, body: bytes) -> httpx.Response:
+        """The other side is told, and proves, its name all the same."""
+        headers = {**self._headers, "Host": url.netloc.decode("ascii")}
+        extensions = {"sni_hostname": host} if url.scheme == "https" else {}
+        target = url.copy_with(host=address)
+        request = self._client.build_request("POST", target, content=body, headers=headers, extensions=extensions)
+        return await self._client.send(request, stream=True)
 
     def _encode(self, entries: list[Entry]) -> bytes:
         labels = self._config.labels

@@ -14,6 +14,7 @@ Everything here blocks: it runs in threads, one call at a time.
 import os
 import threading
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -141,8 +142,11 @@ class Spool:
             self._orphaned = False
             self._forget_delivered()
             if now - self._saved_at >= SAVE_SECONDS or now < self._saved_at:
-                self._save()
                 self._saved_at = now
+                with suppress(
+                    OSError
+                ):  # a full disk costs repeats after a crash, and must not cost the delivery's pace
+                    self._save()
 
     def lost(self, lines: int) -> None:
         """Lines that never got here."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from coordinator.logs.drains import syslog
 from coordinator.logs.drains.lines import Entry
-from coordinator.logs.drains.targets import DeliveryError, Refused
+from coordinator.logs.drains.targets import DeliveryError, Refused, addresses
 from coordinator.store.log_drains import DrainConfig
 
 CONNECT_SECONDS = 10.0
@@ -41,7 +41,8 @@ class SyslogTarget:
         try:
             async with asyncio.timeout(CONNECT_SECONDS + TAKEN_SECONDS):
                 if self._scheme == "udp":
-                    await asyncio.to_thread(self._send_datagrams, messages)
+                    (address, *_) = await addresses(self._host, self._port, socket.SOCK_DGRAM)
+                    await asyncio.to_thread(self._send_datagrams, address, messages)
                 else:
                     await self._send_stream(syslog.counted(messages))
         except TimeoutError as error:
@@ -80,20 +81,29 @@ class SyslogTarget:
             if not (reader.at_eof() or writer.transport.is_closing()):
                 return self._stream
             await self.close()
-        tls = self._context if self._scheme == "tls" else None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                self._stream = await asyncio.open_connection(self._host, self._port, ssl=tls)
+                *others, last = await addresses(self._host, self._port)
+                for address in others:
+                    with contextlib.suppress(OSError):
+                        self._stream = await self._open(address)
+                        return self._stream
+                self._stream = await self._open(last)
         except TimeoutError as error:
             raise ConnectionError(f"no connection in {CONNECT_SECONDS:g} seconds") from error
         return self._stream
 
-    def _send_datagrams(self, messages: list[bytes]) -> None:
-        """Blocks a little, to look up the name and while the socket is full."""
-        family, kind, protocol, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind, protocol) as sender:
+    async def _open(self, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._scheme != "tls":
+            return await asyncio.open_connection(address, self._port)
+        return await asyncio.open_connection(address, self._port, ssl=self._context, server_hostname=self._host)
+
+    def _send_datagrams(self, address: str, messages: list[bytes]) -> None:
+        """Blocks a little while the socket is full."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
             sender.settimeout(CONNECT_SECONDS)
-            sender.connect(address)
+            sender.connect((address, self._port))
             for each in messages:
                 sender.send(each[:_DATAGRAM])
 

@@ -3,13 +3,17 @@
 A target is made when its drain starts or changes and used by one courier at a time.
 """
 
+import asyncio
+import socket
 import ssl
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from coordinator.logs.drains.lines import Entry
 from coordinator.store.log_drains import DrainConfig, DrainSecret, DrainType
+from shared.kit.network import forbidden
 
 
 class DeliveryError(Exception):
@@ -68,7 +72,7 @@ def problem(kind: DrainType, url: str) -> str:
         return "must not have a fragment"
     if kind == "syslog" and (port is None or parsed.path.strip("/") or parsed.query):
         return "must be host and port only, as tls://logs.example:6514"
-    return _forbidden(host)
+    return "must not be where clouds keep credentials" if _is_forbidden(host) else ""
 
 
 def plain(secret: DrainSecret, text: str) -> str:
@@ -79,8 +83,20 @@ def plain(secret: DrainSecret, text: str) -> str:
     return text
 
 
-def _forbidden(host: str) -> str:
-    """Link-local addresses are where clouds keep their machines' credentials; nobody's log store is there."""
-    if host.startswith(("169.254.", "fe80:")) or host.lower() == "metadata.google.internal":
-        return "must not be a link-local address"
-    return ""
+async def addresses(host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[str]:
+    """Where `host` is, looked at before anything is sent: a name may lead to where only this machine may go. Connect to one of
+    these, and not to the name. Raises OSError and DeliveryError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
+    known = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+    for address in known:
+        if why := forbidden(ip_address(address)):
+            raise DeliveryError(f"{host} is at {address}, where Argosy sends nobody: {why}")
+    return known
+
+
+def _is_forbidden(host: str) -> bool:
+    """As far as it shows without looking the name up."""
+    try:
+        return bool(forbidden(ip_address(host)))
+    except ValueError:
+        return host.lower().rstrip(".") == "metadata.google.internal"

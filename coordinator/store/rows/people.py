@@ -22,15 +22,16 @@ class Organization(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """`password_hash`: argon2id, None for who only signs in elsewhere. `totp_secret`: encrypted by the master key; it counts from
-    `totp_confirmed_at` on, and no time step up to `totp_last_step` opens anything again. `recovery_hashes`: JSON list, each used
-    once."""
+    """`proven`: somebody showed that the address is theirs, by a mailed token or at an OpenID provider. `password_hash`: argon2id,
+    None for who only signs in elsewhere. `totp_secret`: encrypted by the master key; it counts from `totp_confirmed_at` on, and no
+    time step up to `totp_last_step` opens anything again. `recovery_hashes`: JSON list, each used once."""
 
     __tablename__ = "account"  # "user" is reserved in PostgreSQL
     id: str = Field(primary_key=True)
     email: str = Field(unique=True)
     name: str
     picture_url: str | None = None
+    proven: bool = False
     password_hash: str | None = None
     totp_secret: bytes | None = Field(default=None, sa_type=LargeBinary)
     totp_confirmed_at: float | None = None

@@ -49,7 +49,7 @@ class Api:
         secret = bearer.new_secret()
 
         async def unit(tx: Tx) -> None:
-            user = UserRecord(id=new_id("user"), email=email, name=email, created_at=tx.now)
+            user = UserRecord(id=new_id("user"), email=email, name=email, proven=True, created_at=tx.now)
             await users.insert(tx, user)
             token = ApiTokenRecord(
                 id=new_id("tok"),

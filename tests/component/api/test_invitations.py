@@ -177,3 +177,18 @@ async def test_an_address_that_is_invited_already_is_told_so(api: Api, home: Hom
     assert "resend" in (await invite(api, home, "new@example.test", expect=409))["message"]
     await expire(api, made["id"])
     assert (await invite(api, home, "new@example.test"))["id"] != made["id"]
+
+
+async def test_an_account_whose_address_nobody_has_proven_is_asked_like_a_stranger(api: Api, home: Home) -> None:
+    """Whoever invites an address and is shown the link can make an account for it: it must not become somebody's by that."""
+    (link,) = await api.call(
+        "invitation.create", 201, organizationId=home.organization_id, email="cfo@corp.test", role="viewer"
+    )
+    await api.call(
+        "session.signUp", 201, token=link["link"].partition("#")[2], name="Not them", password="a long secret"
+    )
+    corp = await api.call("organization.create", 201, name="corp")
+    (made,) = await api.call("invitation.create", 201, organizationId=corp["id"], email="cfo@corp.test", role="admin")
+    assert made["status"] == "pending"
+    members = await api.call("orgTeam.all", method="GET", organizationId=corp["id"])
+    assert "cfo@corp.test" not in {one["email"] for one in members}

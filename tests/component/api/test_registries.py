@@ -210,7 +210,12 @@ async def test_which_registry_applies(api: Api, home: Home) -> None:
     expected[await running_instance(api, home, made, node_id)] = "by-name"
     node = Node(api, node_id)
     assert {key: secrets.username for key, (_, secrets) in (await node.told()).items()} == expected
-    await api.call("registry.update", registryId=named["id"], server="quay.io")
+    error = await api.call("registry.update", 400, registryId=named["id"], server="quay.io")
+    assert error["message"].startswith("credentials: are to be given again")
+    error = await api.call("registry.update", 400, registryId=named["id"], insecure=True)
+    assert error["message"].startswith("credentials: are to be given again")
+    login = {"username": "moved", "password": "other"}
+    await api.call("registry.update", registryId=named["id"], server="quay.io", credentials=login)
     moved = await node.told()
     usernames = {secrets.username for _, secrets in moved.values()}
     assert "" in usernames, "nothing is sent to another server than its own"

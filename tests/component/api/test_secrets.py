@@ -244,3 +244,28 @@ async def test_nothing_of_it_is_anothers(api: Api, home: Home) -> None:
     viewer = await api.as_user("viewer@example.com", "viewer", home.organization_id)
     assert (await viewer.call("secret.all", method="GET", organizationId=home.organization_id))[0]["value"] == "***"
     await viewer.call("secret.create", 403, key="A", value="1", organizationId=home.organization_id)
+
+
+async def test_what_becomes_a_secret_stands_in_no_version_before(api: Api, home: Home) -> None:
+    made = await api.call("secret.create", 201, organizationId=home.organization_id, key="TOKEN", value="was plain")
+    await api.call("secret.update", secretId=made["id"], secret=True)
+    versions = await api.call("secret.versions", method="GET", secretId=made["id"])
+    assert [one["value"] for one in versions] == ["***"]
+
+
+async def test_a_stored_registry_password_does_not_follow_an_image_elsewhere(api: Api, home: Home) -> None:
+    login = {"username": "ann", "password": "hidden"}
+    made = await api.call(
+        "container.create",
+        201,
+        projectId=home.project_id,
+        clusterId=home.cluster_id,
+        name="private",
+        image="registry.corp.test/web:1",
+        credentials=login,
+    )
+    for name, fields in (("container.deploy", {}), ("container.update", {})):
+        error = await api.call(name, 400, containerId=made["id"], image="evil.test/web:1", **fields)
+        assert error["message"].startswith("credentials: are to be given again for evil.test")
+    await api.call("container.deploy", containerId=made["id"], image="registry.corp.test/web:2")
+    await api.call("container.update", containerId=made["id"], image="other.test/web:1", credentials=None)
