@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from blockbuster import blockbuster_ctx
 from sqlalchemy import make_url
 
@@ -32,6 +33,7 @@ _EMPTY = "; ".join(  # whoever a test left connected goes first: nothing may wai
         "SET session_replication_role = replica",  # in any order, whatever refers to whatever
         *(f"DELETE FROM {table.name}" for table in metadata.sorted_tables),
         "ALTER SEQUENCE change_seq_seq RESTART",
+        f"UPDATE alembic_version SET version_num = '{ScriptDirectory.from_config(migrate.configuration()).get_current_head()}'",
     ]
 )
 _INLINE = {

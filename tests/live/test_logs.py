@@ -145,7 +145,7 @@ def flooding(stack: Stack) -> Container:
 
 def bytes_sent(host: Host) -> int:
     """By its network card, since it booted."""
-    return int(host.run(["awk", "/eth0/ {print $10}", "/proc/net/dev"]).stdout)
+    return int(host.run(["awk", '$1 == "eth0:" {print $10}', "/proc/net/dev"]).stdout)
 
 
 def test_a_reader_that_leaves_ends_the_traffic(stack: Stack) -> None:

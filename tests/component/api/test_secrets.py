@@ -264,8 +264,8 @@ async def test_a_stored_registry_password_does_not_follow_an_image_elsewhere(api
         image="registry.corp.test/web:1",
         credentials=login,
     )
-    for name, fields in (("container.deploy", {}), ("container.update", {})):
-        error = await api.call(name, 400, containerId=made["id"], image="evil.test/web:1", **fields)
+    for name in ("container.deploy", "container.update"):
+        error = await api.call(name, 400, containerId=made["id"], image="evil.test/web:1")
         assert error["message"].startswith("credentials: are to be given again for evil.test")
     await api.call("container.deploy", containerId=made["id"], image="registry.corp.test/web:2")
     await api.call("container.update", containerId=made["id"], image="other.test/web:1", credentials=None)
